@@ -1,0 +1,244 @@
+"""What use cases and the web need from the outside, as Protocols. `bootstrap` joins them with the adapters."""
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Generic, Never, Protocol, TypeVar, overload
+
+from msgspec import Raw, Struct
+
+from sluicegate.core.catalog import Entity, Era, Upstream
+from sluicegate.core.directory import Directory
+from sluicegate.core.events import Change
+from sluicegate.core.identity import Principal, TokenId, UpstreamId
+from sluicegate.core.lease import LeaseState
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Entity)
+
+
+# --- time ---------------------------------------------------------------------------------------------------------
+
+
+class Clock(Protocol):
+    """The two clocks: wall time for what tokens state, boot time for what we measure."""
+
+    def wall(self) -> float:
+        """Unix seconds; may jump."""
+
+    def boot(self) -> float:
+        """Seconds of CLOCK_BOOTTIME: monotonic, and counts while the machine sleeps."""
+
+
+# --- the database: lent, never given --------------------------------------------------------------------------------
+
+
+class Transaction(Protocol):
+    """One write transaction. What it changes is recorded in the revision log when the work returns; nobody can forget."""
+
+    def get(self, entity: type[E], key: str) -> E | None:
+        """The row, locked until the transaction ends."""
+
+    def all(self, entity: type[E]) -> list[E]:
+        """All rows of the kind, in the order of their ids."""
+
+    def find(self, entity: type[E], **columns: str) -> list[E]:
+        """The rows whose columns have these values, in the order of their ids."""
+
+    def insert(self, entity: Entity) -> None:
+        """Adds a row. Raises Conflict when its id or a unique name is taken, or what it refers to is gone."""
+
+    def update(self, entity: Entity) -> None:
+        """Replaces the row with the entity's id. Raises NotFound when there is none, Conflict as `insert` does."""
+
+    def delete(self, entity: Entity) -> None:
+        """Removes the row and what belongs to it alone (a team's memberships, an upstream's tools, a user's tokens)."""
+
+
+class Written(Struct, Generic[T], frozen=True):
+    """What the work returned, and the revision at which its changes stand (the head's, when it changed nothing)."""
+
+    value: T
+    revision: int
+
+
+class Database(Protocol):
+    """Lends a connection to plain functions. `work` cannot await, so it cannot hold a connection across other I/O.
+
+    Raises DatabaseBusy when no connection is free at once, or the database does not answer within the deadline (the work
+    is then abandoned, not cancelled: it may still commit).
+    """
+
+    @overload
+    async def write(self, work: Callable[[Transaction], Coroutine[Any, Any, Any]]) -> Never: ...
+    @overload
+    async def write(self, work: Callable[[Transaction], T]) -> Written[T]: ...
+
+
+class Poll(Struct, frozen=True):
+    """One look at the head of the revision log and at what lies above the revision asked about.
+
+    `changes` is a run without gaps; it may end below `revision` when there is more than one slice.
+    """
+
+    epoch: str
+    revision: int
+    floor: int
+    changes: tuple[Change, ...]
+
+
+class Snapshot(Struct, frozen=True):
+    """The whole state as of one revision."""
+
+    epoch: str
+    revision: int
+    entities: Sequence[Entity]
+
+
+class FeedSource(Protocol):
+    """The revision log, read over the connection that is reserved for it. Both raise Unavailable or UnreadableLog."""
+
+    async def load(self) -> Snapshot:
+        """The whole state, in one snapshot of the database."""
+
+    async def poll(self, above: int) -> Poll:
+        """The head, and at most some thousands of changes above revision `above`, in one statement."""
+
+
+class UnreadableLog(Exception):
+    """A log row has an unknown kind or a payload that does not fit: the directory must be loaded anew."""
+
+
+class AuthzFeed(Protocol):
+    """What the rest of the process needs from the feed."""
+
+    @property
+    def directory(self) -> Directory:
+        """The current directory. Raises AuthorizationStale while there is none."""
+
+    @property
+    def fresh(self) -> bool:
+        """True when a decision may be made at once."""
+
+    @property
+    def state(self) -> LeaseState:
+        """The lease at this instant."""
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the directory was last known to be current; None if it cannot be trusted."""
+
+    async def ensure_current(self) -> None:
+        """Returns when decisions may be made; raises AuthorizationStale when they may not."""
+
+    async def catch_up(self) -> None:
+        """Waits, for at most 250 ms, for a poll that begins now; all who wait share it. For ids that are unknown yet."""
+
+    async def reach(self, revision: int) -> None:
+        """Waits, for at most a second, until the directory stands at `revision`, so that a writer reads its own write."""
+
+
+# --- upstreams ------------------------------------------------------------------------------------------------------
+
+
+class ToolCall(Struct, frozen=True):
+    """One `tools/call` to carry to an upstream. Raw values are JSON bytes that pass unread.
+
+    `params` holds the client's params without `name` and `_meta`; `meta` is its `_meta` without the keys of this hop
+    (`io.modelcontextprotocol/*`); `capabilities` is what the client declared (`{}` for a legacy client).
+    `token_id` separates upstream sessions: two tokens never share one.
+    """
+
+    name: str
+    params: dict[str, Raw]
+    meta: dict[str, Raw]
+    capabilities: Raw
+    token_id: TokenId
+    param_headers: tuple[tuple[str, str], ...]
+    """`Mcp-Param-*` headers as the client sent them, for a modern upstream."""
+
+    def renamed(self, name: str) -> "ToolCall":
+        """The same call under the name by which the upstream knows the tool."""
+        return ToolCall(name, self.params, self.meta, self.capabilities, self.token_id, self.param_headers)
+
+
+class UpstreamResult(Struct, frozen=True):
+    """The `result` member of the upstream's answer, as bytes."""
+
+    result: bytes
+
+
+class UpstreamRefusal(Struct, frozen=True):
+    """The `error` member of the upstream's answer: its own JSON-RPC error, to be passed on as it is."""
+
+    error: bytes
+
+
+UpstreamAnswer = UpstreamResult | UpstreamRefusal
+
+
+class Listing(Struct, frozen=True):
+    """All tools of an upstream, every page, each as the JSON bytes it came in; and how the upstream speaks."""
+
+    tools: tuple[bytes, ...]
+    era: Era
+    protocol_version: str
+
+
+class Upstreams(Protocol):
+    """The only way out. Both methods raise UpstreamFailed (see core.errors) and keep to the configured deadlines."""
+
+    async def call_tool(self, upstream: Upstream, call: ToolCall) -> UpstreamAnswer:
+        """Carries one call; never repeats one that the upstream may have begun."""
+
+    async def list_tools(self, upstream: Upstream) -> Listing:
+        """Probes the era and lists all pages of the upstream's tools."""
+
+    async def forget(self, upstream_id: UpstreamId) -> None:
+        """Closes the pooled connections and sessions of an upstream that was changed or deleted."""
+
+
+class Egress(Protocol):
+    """Where upstreams may live."""
+
+    def check_url(self, url: str) -> None:
+        """Raises EgressRefused unless the URL may be an upstream's: http(s), no user info, an allowed address."""
+
+
+class CredentialSealer(Protocol):
+    """Encrypts an upstream's credential for the row it is stored in."""
+
+    def seal(self, upstream_id: UpstreamId, secret: str) -> str:
+        """The sealed form; opening it for another upstream fails."""
+
+    def open(self, upstream_id: UpstreamId, sealed: str) -> str:
+        """The secret. Raises UpstreamFailed when it was sealed with another key or for another upstream."""
+
+
+# --- who is calling -------------------------------------------------------------------------------------------------
+
+
+class Authenticator(Protocol):
+    """Turns the credential of a request into a principal."""
+
+    def authenticate(self, token: str) -> Principal:
+        """The principal of a bearer token. Raises Unauthenticated with a stable code; never touches a database."""
+
+
+class TokenIssuer(Protocol):
+    """Signs what `usecases.manage_tokens` has decided to issue."""
+
+    def issue(self, claims: "IssuedClaims") -> str:
+        """A signed token with these claims."""
+
+
+class IssuedClaims(Struct, frozen=True):
+    """The claims of a token of our own; `None` leaves a claim out, and so inherits. Times are Unix seconds."""
+
+    subject: str
+    token_id: TokenId
+    issued_at: int
+    expires_at: int
+    teams: tuple[str, ...] | None
+    servers: tuple[str, ...] | None
+    permissions: tuple[str, ...] | None
+
+
