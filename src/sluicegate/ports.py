@@ -32,7 +32,7 @@ class Clock(Protocol):
 
 
 class Transaction(Protocol):
-    """One write transaction. What it changes is recorded in the revision log when the work returns; nobody can forget."""
+    """One write transaction. What it changes goes to the revision log when the work returns; nobody can forget."""
 
     def get(self, entity: type[E], key: str) -> E | None:
         """The row, locked until the transaction ends."""
@@ -63,8 +63,8 @@ class Written(Struct, Generic[T], frozen=True):
 class Database(Protocol):
     """Lends a connection to plain functions. `work` cannot await, so it cannot hold a connection across other I/O.
 
-    Raises DatabaseBusy when no connection is free at once, or the database does not answer within the deadline (the work
-    is then abandoned, not cancelled: it may still commit).
+    Raises DatabaseBusy when no connection is free at once, or the database does not answer within the deadline (the
+    work is then abandoned, not cancelled: it may still commit).
     """
 
     @overload
@@ -130,10 +130,10 @@ class AuthzFeed(Protocol):
         """Returns when decisions may be made; raises AuthorizationStale when they may not."""
 
     async def catch_up(self) -> None:
-        """Waits, for at most 250 ms, for a poll that begins now; all who wait share it. For ids that are unknown yet."""
+        """Waits, for at most 250 ms, for a poll that begins now; all who wait share it. For ids unknown yet."""
 
     async def reach(self, revision: int) -> None:
-        """Waits, for at most a second, until the directory stands at `revision`, so that a writer reads its own write."""
+        """Waits, for at most a second, until the directory stands at `revision`: a writer reads its own write."""
 
 
 # --- upstreams ------------------------------------------------------------------------------------------------------
@@ -240,5 +240,3 @@ class IssuedClaims(Struct, frozen=True):
     teams: tuple[str, ...] | None
     servers: tuple[str, ...] | None
     permissions: tuple[str, ...] | None
-
-

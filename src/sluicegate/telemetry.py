@@ -6,11 +6,12 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TextIO
 
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from sluicegate.core.lease import LeaseState
@@ -44,6 +45,15 @@ def record_authz(state: LeaseState, revision: int, age: float | None) -> None:
     authz_state.set(STATE_NUMBER[state])
     authz_revision.set(revision)
     authz_age.set(math.inf if age is None else age)
+
+
+def forget_dead_workers() -> None:
+    """Removes the live gauges of workers that have ended: a new worker calls it, so that no old lease is shown."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    for file in Path(folder).glob("gauge_live*_*.db") if folder else ():
+        pid = file.stem.rpartition("_")[2]
+        if not Path("/proc", pid).exists():
+            mark_process_dead(int(pid))  # type: ignore[no-untyped-call]
 
 
 def render_metrics() -> bytes:

@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from sluicegate.core.catalog import Kind
+from sluicegate.core.catalog import KIND_OF, Kind
 from sluicegate.core.directory import RevisionGap
 from sluicegate.core.events import Change, decode_change, encode_entity
 from sluicegate.core.permissions import Role
@@ -50,7 +50,7 @@ def test_a_new_tool_appears_in_the_servers_that_select_it():
 
 @pytest.mark.parametrize("entity", entities(), ids=lambda entity: f"{type(entity).__name__}-{entity.id}")
 def test_every_entity_survives_the_way_through_the_log(entity):
-    kind = Kind({"VirtualServer": "server"}.get(type(entity).__name__, type(entity).__name__.lower()))
+    kind = KIND_OF[type(entity)]
     assert decode_change(7, kind, entity.id, encode_entity(entity)) == Change(7, kind, entity.id, entity)
 
 
@@ -58,10 +58,10 @@ def test_every_kind_can_be_deleted_and_put_again():
     directory = world()
     rev = 1
     for entity in entities():
-        kind = Kind({"VirtualServer": "server"}.get(type(entity).__name__, type(entity).__name__.lower()))
+        kind = KIND_OF[type(entity)]
         for state in (None, entity):
             rev += 1
-            directory.apply(Change(rev, kind, entity.id, state))
+            directory.apply(Change(rev, kind, entity.id, state))  # type: ignore[attr-defined]
     fresh = world()
     for name in ("teams", "users", "upstreams", "tools", "servers", "tokens"):
         assert getattr(directory, name) == getattr(fresh, name)
@@ -71,7 +71,7 @@ def test_every_kind_can_be_deleted_and_put_again():
 
 @pytest.mark.parametrize("payload", [b"{}", b"nonsense", b'{"id":1}'])
 def test_a_payload_that_does_not_fit_is_refused(payload):
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         decode_change(1, "team", "team_x", payload)
 
 

@@ -203,7 +203,7 @@ def test_explain_shows_every_clause_and_agrees_with_the_decision():
 
 
 def test_a_hidden_denial_raises_exactly_what_a_missing_object_raises():
-    with pytest.raises(errors.NotFound, match="^there is no tool `x`$") as hidden:
+    with pytest.raises(errors.NotFound, match=r"^there is no tool `x`$") as hidden:
         enforce(Decision(False, Reason.NOT_A_MEMBER, CALL), "there is no tool `x`")
     assert hidden.value.code == errors.NotFound("there is no tool `x`").code
 

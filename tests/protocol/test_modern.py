@@ -65,9 +65,7 @@ def test_we_accept_and_refuse_as_the_official_sdk_does(body, given_headers):
 def test_an_unknown_version_is_answered_with_those_we_speak():
     body = message(name="echo", meta={**META, modern.PROTOCOL_VERSION: "2099-01-01"})
     with pytest.raises(ProtocolError) as refused:
-        modern.check(
-            parse(json.dumps(body).encode()), MirrorHeaders(["2099-01-01"], ["tools/call"], ["echo"])
-        )
+        modern.check(parse(json.dumps(body).encode()), MirrorHeaders(["2099-01-01"], ["tools/call"], ["echo"]))
     assert refused.value.code is Code.UNSUPPORTED_PROTOCOL_VERSION
     assert refused.value.data == {"supported": ["2026-07-28"], "requested": "2099-01-01"}
 

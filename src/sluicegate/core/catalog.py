@@ -17,7 +17,7 @@ from sluicegate.core.permissions import Role
 
 SLUG = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 SEPARATOR = "__"
-"""Between an upstream's slug and the tool's own name. Slugs hold no underscore, so the first one splits without doubt."""
+"""Between an upstream's slug and the tool's own name. Slugs hold no underscore: the first one splits without doubt."""
 
 
 class Visibility(StrEnum):
@@ -95,7 +95,7 @@ class Tool(Entity, frozen=True, gc=False):
     """A tool as its upstream described it. `definition` is that JSON object without `name`, otherwise byte for byte.
 
     `visibility` and `team_id` override the upstream's, and survive a refresh; `None` inherits. `offered` is false while
-    the upstream does not list the tool: the row stays, so that its override is there when the tool comes back.
+    the upstream does not list the tool: the row stays, so that its override is there when the tool returns.
     """
 
     id: ToolId
@@ -109,7 +109,7 @@ class Tool(Entity, frozen=True, gc=False):
 
 
 class ToolSelector(Struct, frozen=True, gc=False):
-    """`tool` is a public name whose part after the first `__` may hold `*`; `alias` names it on the server's endpoint."""
+    """`tool` is a public name whose part after the first `__` may hold `*`; `alias` is its name on the endpoint."""
 
     tool: str
     alias: str | None = None
@@ -128,7 +128,7 @@ class VirtualServer(Entity, frozen=True, gc=False):
 
 
 class Token(Entity, frozen=True, gc=False):
-    """What is known of an issued token; never its secret. Times are Unix seconds; the lists are the claims as issued."""
+    """What is known of an issued token; never its secret. Times are Unix seconds; lists are the claims as issued."""
 
     id: TokenId
     user_id: UserId

@@ -1,22 +1,22 @@
 """The one error tree. Raised where known, mapped to HTTP and JSON-RPC in `web/errors.py` and nowhere else.
 
-    SluicegateError
-    ├── InvalidInput            the request is wrong; nothing was done             400
-    │   ├── TooLarge            a size limit was passed                            413
-    │   └── EgressRefused       the address may not be an upstream                 422
-    ├── Unauthenticated         the credential is missing or not valid             401
-    │   └── AmbiguousCredential two credentials, or one in the query               400
-    ├── Forbidden               seen, but may not be done                          403
-    ├── NotFound                does not exist, or may not be seen                 404
-    ├── Conflict                the name is taken, or the object changed           409
-    ├── Unavailable             ours or the database's fault, try again            503
-    │   ├── AuthorizationStale  the lease ended: we cannot decide                  503
-    │   └── DatabaseBusy        the bulkhead is full or the database is away       503
-    ├── UpstreamFailed          the upstream's fault                               502
-    │   ├── UpstreamUnreachable refused, reset, no address
-    │   ├── UpstreamTimeout     the deadline of the call passed                    504
-    │   └── UpstreamInvalid     it answered something that is not MCP
-    └── ConfigurationError      the process must not start like this
+SluicegateError
+├── InvalidInput            the request is wrong; nothing was done             400
+│   ├── TooLarge            a size limit was passed                            413
+│   └── EgressRefused       the address may not be an upstream                 422
+├── Unauthenticated         the credential is missing or not valid             401
+│   └── AmbiguousCredential two credentials, or one in the query               400
+├── Forbidden               seen, but may not be done                          403
+├── NotFound                does not exist, or may not be seen                 404
+├── Conflict                the name is taken, or the object changed           409
+├── Unavailable             ours or the database's fault, try again            503
+│   ├── AuthorizationStale  the lease ended: we cannot decide                  503
+│   └── DatabaseBusy        the bulkhead is full or the database is away       503
+├── UpstreamFailed          the upstream's fault                               502
+│   ├── UpstreamUnreachable refused, reset, no address
+│   ├── UpstreamTimeout     the deadline of the call passed                    504
+│   └── UpstreamInvalid     it answered something that is not MCP
+└── ConfigurationError      the process must not start like this
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """From the name a client uses to the tool it means. Pure; no regular expression on a path ever decides about access.
 
-On the merged endpoint a tool is `upstream__tool`. On a virtual server's endpoint it has its explicit alias; else its own
-name, where that is unique in the selection; else `upstream__tool`. Both maps are injective.
+On the merged endpoint a tool is `upstream__tool`. On a virtual server's endpoint it has its explicit alias; else its
+own name, where that is unique in the selection; else `upstream__tool`. Both maps are injective.
 """
 
 import re

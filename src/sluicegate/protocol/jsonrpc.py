@@ -49,7 +49,7 @@ class ProtocolError(Exception):
 
 
 class Request(Struct, frozen=True, gc=False):
-    """A request, or a notification where `id` is None. `id` is the JSON of the id, `params` and `meta` one level deep."""
+    """A request, or a notification where `id` is None. `id` is the id's JSON, `params` and `meta` one level deep."""
 
     id: bytes | None
     method: str

@@ -74,7 +74,7 @@ def decoded_header(value: str) -> str | None:
 
 
 def completed(result: bytes) -> bytes:
-    """`result` with `resultType`, which this era requires: a result without one, as legacy upstreams give, is complete."""
+    """`result` with `resultType`, which this era requires: one without it, as legacy upstreams give, is complete."""
     try:
         if msgspec.json.decode(result, type=_Typed).resultType is not msgspec.UNSET:
             return result

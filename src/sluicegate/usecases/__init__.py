@@ -1,0 +1,1 @@
+"""One verb per file. Use cases see `core` and `ports`; adapters are handed to them."""
