@@ -1,0 +1,1 @@
+"""The project's own benchmarks: side by side in one run, as ratios. `make bench`."""
