@@ -1,0 +1,95 @@
+"""`sluicegate serve` as an operator meets it: a process, its port, its end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+STARTS_WITHIN = 30.0
+ENDS_WITHIN = 15.0
+SERVE = [sys.executable, "-m", "sluicegate", "serve"]
+
+
+def environment(home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SLUICEGATE_")}
+    return kept | {"SLUICEGATE_DATA_DIR": str(home / "data")}
+
+
+@contextmanager
+def serving(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process, and the URL that it printed; it answers."""
+    with (home / "serve.log").open("w") as log:
+        process = subprocess.Popen(
+            [*SERVE, *options], stderr=log, text=True, env=environment(home), start_new_session=True
+        )
+    try:
+        yield process, _answering(process, home / "serve.log")
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(ENDS_WITHIN)
+
+
+def _answering(process: subprocess.Popen[str], log: Path) -> str:
+    deadline = time.monotonic() + STARTS_WITHIN
+    while time.monotonic() < deadline and process.poll() is None:
+        _, listens, rest = log.read_text().partition("sluicegate listens on ")
+        if listens and "\n" in rest:
+            url = rest.partition("\n")[0]
+            try:
+                get(f"{url}/health")
+            except OSError:
+                pass
+            else:
+                return url
+        time.sleep(0.02)
+    raise AssertionError(f"it does not serve: {log.read_text()}")
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        body: bytes = answer.read()
+    return body.decode()
+
+
+def wait_until_nobody_is_left(group: int) -> None:
+    deadline = time.monotonic() + ENDS_WITHIN
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    raise AssertionError("processes are left")
+
+
+def test_it_prints_its_address_answers_and_ends_with_code_0_on_ctrl_c(tmp_path: Path) -> None:
+    with serving(tmp_path, "--port", "0") as (process, url):
+        assert url.startswith("http://127.0.0.1:")
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the worker gets it too
+        assert process.wait(ENDS_WITHIN) == 0
+        wait_until_nobody_is_left(process.pid)
+
+
+def test_several_workers_share_the_port_show_the_sum_of_their_metrics_and_end_on_sigterm(tmp_path: Path) -> None:
+    with serving(tmp_path, "--port", "0", "--workers", "2") as (process, url):
+        deadline = time.monotonic() + STARTS_WITHIN
+        while (seen := get(f"{url}/metrics")).count('db_checked_out{owner="feed",pid=') < 2:
+            assert time.monotonic() < deadline, seen
+        assert_a_second_one_is_refused(tmp_path, url.rpartition(":")[2])
+        process.terminate()
+        assert process.wait(ENDS_WITHIN) == 0
+        wait_until_nobody_is_left(process.pid)
+
+
+def assert_a_second_one_is_refused(home: Path, port: str) -> None:
+    second = subprocess.run(
+        [*SERVE, "--port", port], env=environment(home), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert second.returncode == 1
+    assert second.stderr.splitlines()[-1] == f"error: port {port} on 127.0.0.1 is in use: choose another with --port"
