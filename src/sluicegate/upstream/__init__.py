@@ -1,0 +1,1 @@
+"""The only outgoing I/O: MCP upstreams over streamable HTTP, their addresses and their credentials."""
