@@ -14,6 +14,7 @@ from sluicegate.core.catalog import (
     Token,
     Tool,
     Upstream,
+    membership_id,
 )
 from sluicegate.core.directory import Directory
 from sluicegate.core.errors import Conflict, EgressRefused, NotFound, UpstreamFailed
@@ -51,7 +52,8 @@ def entities_of(directory: Directory) -> list[Entity]:
     for table in (directory.teams, directory.users, directory.upstreams, directory.tools, directory.servers):
         held.extend(table.values())
     for user_id in directory.users:
-        held.extend(Membership(f"{user_id}/{team}", user_id, team, role) for team, role in directory.roles_of(user_id))
+        roles = directory.roles_of(user_id)
+        held.extend(Membership(membership_id(user_id, team), user_id, team, role) for team, role in roles)
     return [*held, *directory.tokens.values()]
 
 
@@ -93,7 +95,7 @@ class MemoryTransaction:
                 self._drop(key_of(row))
         for row in self.rows.values():
             if any(target is kind and getattr(row, name, None) == key for name, target in REFERENCES.items()):
-                raise Conflict("it is still in use", code="in_use")
+                raise Conflict(f"it still has `{getattr(row, 'slug', '')}`", code="in_use")
         self._drop((kind, key))
 
     def _present(self, entity: Entity) -> None:

@@ -17,6 +17,7 @@ from sluicegate.web.errors import problem
 from sluicegate.web.mcp_endpoint import McpEndpoint
 from sluicegate.web.metadata import MetadataUrl
 from sluicegate.web.public import DOCUMENTATION, is_page
+from sluicegate.web.refusals import refusal
 from sluicegate.web.token_scoping import TokenScopingMiddleware
 
 MCP = "/mcp"
@@ -71,8 +72,9 @@ class Router:
                     await self._route(scope, receive, send)
             else:
                 await self._route(scope, receive, send)
-        except ClientGone:
-            return
+        except ClientGone:  # the server says the same of a body whose framing is broken: then somebody reads the answer
+            broken_off = refusal(scope, 400, "incomplete_body", "the body ended before it was complete")
+            await send_answer(send, broken_off)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
