@@ -22,6 +22,7 @@ CLI = [sys.executable, "-m", "sluicegate"]
 CLI_WITHIN = 60.0
 """Seconds for one command; starting Python takes most of them on a busy machine."""
 READY_WITHIN = 30.0
+MODERN = "2026-07-28"
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 
 
@@ -52,12 +53,58 @@ class Gateway(Struct, frozen=True):
         """A new token, by the command line."""
         return self.cli("token", "create", "--user", user, "--expires", "1h", *options).strip()
 
+    def issue(self, admin: str, user: str) -> str:
+        """A new token, by the API."""
+        wanted = {"user": user, "name": "end to end", "expires_in": 3600}
+        with http(admin) as client:
+            answer = client.post(f"{self.url}/v1/tokens", json=wanted).raise_for_status()
+        token: str = answer.json()["token"]
+        return token
+
     def metrics(self) -> dict[str, float]:
         """The samples of `/metrics`, by name and labels, such as `db_checkouts_total{owner="request"}`."""
-        answer = httpx2.get(f"{self.url}/metrics")
-        answer.raise_for_status()
+        with http() as client:
+            answer = client.get(f"{self.url}/metrics").raise_for_status()
         found = (SAMPLE.fullmatch(line) for line in answer.text.splitlines())
         return {f"{each[1]}{{{each[2]}}}" if each[2] else each[1]: float(each[3]) for each in found if each}
+
+
+class Caller:
+    """Speaks MCP by raw HTTP with one token, over kept connections: the legacy era unless told otherwise."""
+
+    def __init__(self, url: str, token: str, *, modern: bool = False) -> None:
+        self.url = url
+        self._modern = modern
+        self.http = http(token)
+        self.http.headers["Accept"] = "application/json, text/event-stream"
+
+    def __enter__(self) -> "Caller":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
+    def rpc(self, method: str, **params: object) -> httpx2.Response:
+        """The answer to one request."""
+        headers = {}
+        if self._modern:
+            headers = {"MCP-Protocol-Version": MODERN, "Mcp-Method": method}
+            headers |= {"Mcp-Name": str(params["name"])} if "name" in params else {}
+            prefix = "io.modelcontextprotocol/"
+            params |= {"_meta": {f"{prefix}protocolVersion": MODERN, f"{prefix}clientCapabilities": {}}}
+        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        return self.http.post(self.url, json=message, headers=headers)
+
+    def call(self, tool: str, **arguments: object) -> httpx2.Response:
+        """The answer to one `tools/call`."""
+        return self.rpc("tools/call", name=tool, arguments=arguments)
+
+    def text(self, tool: str, **arguments: object) -> str:
+        """What the tool says, when all goes well."""
+        answer = self.call(tool, **arguments)
+        assert answer.status_code == 200, answer.text
+        content = answer.json()["result"]["content"]
+        return "".join(part["text"] for part in content)
 
 
 class Tokens(Struct, frozen=True):
@@ -94,7 +141,8 @@ def serving(folder: Path, settings: Mapping[str, str], *options: str) -> Iterato
     }
     with server([*CLI, "serve", "--port", str(port), *options], port, folder, environment) as pid:
         gateway = Gateway(url, pid, environment)
-        wait_until(lambda: httpx2.get(f"{url}/ready").status_code == 200, READY_WITHIN, "the gateway is ready")
+        with http() as client:
+            wait_until(lambda: client.get(f"{url}/ready").status_code == 200, READY_WITHIN, "the gateway is ready")
         yield gateway
 
 
@@ -107,15 +155,35 @@ def wait_until(condition: Callable[[], bool], within: float, promise: str) -> fl
     return time.monotonic() - began
 
 
+def http(token: str | None = None) -> httpx2.Client:
+    """A client with this token; without TLS, whose trust store takes longer to load than most tests take."""
+    return httpx2.Client(verify=False, headers=bearer(token) if token else {})
+
+
+def async_http(token: str) -> httpx2.AsyncClient:
+    """The same for asyncio."""
+    return httpx2.AsyncClient(verify=False, headers=bearer(token))
+
+
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+def unb64(text: str) -> bytes:
+    """Base64url without padding, decoded."""
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
 def claims_of(token: str) -> dict[str, Any]:
     """The payload of a JWT, unverified."""
-    payload = token.split(".")[1]
-    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    claims: dict[str, Any] = json.loads(unb64(token.split(".")[1]))
     return claims
+
+
+def workers_of(pid: int) -> list[int]:
+    """The worker processes of a gateway."""
+    family = descendants(pid)[1:]
+    return [each for each in family if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
 def descendants(pid: int) -> list[int]:

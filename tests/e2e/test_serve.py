@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.e2e.running import Gateway, command
+
 STARTS_WITHIN = 30.0
 ENDS_WITHIN = 15.0
 SERVE = [sys.executable, "-m", "sluicegate", "serve"]
@@ -76,20 +78,8 @@ def test_it_prints_its_address_answers_and_ends_with_code_0_on_ctrl_c(tmp_path: 
         wait_until_nobody_is_left(process.pid)
 
 
-def test_several_workers_share_the_port_show_the_sum_of_their_metrics_and_end_on_sigterm(tmp_path: Path) -> None:
-    with serving(tmp_path, "--port", "0", "--workers", "2") as (process, url):
-        deadline = time.monotonic() + STARTS_WITHIN
-        while (seen := get(f"{url}/metrics")).count('db_checked_out{owner="feed",pid=') < 2:
-            assert time.monotonic() < deadline, seen
-        assert_a_second_one_is_refused(tmp_path, url.rpartition(":")[2])
-        process.terminate()
-        assert process.wait(ENDS_WITHIN) == 0
-        wait_until_nobody_is_left(process.pid)
-
-
-def assert_a_second_one_is_refused(home: Path, port: str) -> None:
-    second = subprocess.run(
-        [*SERVE, "--port", port], env=environment(home), capture_output=True, text=True, timeout=60, check=False
-    )
+def test_a_port_in_use_is_refused_in_one_sentence(gateway: Gateway, tmp_path: Path) -> None:
+    second = command({"SLUICEGATE_DATA_DIR": str(tmp_path)}, "serve", "--port", str(gateway.port))
     assert second.returncode == 1
-    assert second.stderr.splitlines()[-1] == f"error: port {port} on 127.0.0.1 is in use: choose another with --port"
+    refusal = f"error: port {gateway.port} on 127.0.0.1 is in use: choose another with --port"
+    assert second.stderr.splitlines()[-1] == refusal
