@@ -3,8 +3,6 @@
 import asyncio
 import contextlib
 import ipaddress
-import os
-import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -42,7 +40,6 @@ from sluicegate.upstream.egress import AddressGuard
 from sluicegate.upstream.streamable_http import StreamableHttpUpstreams
 from sluicegate.upstream.transport import Limits
 from sluicegate.usecases.follow_feed import DirectoryFeed
-from sluicegate.usecases.proxy_call import ProxyCall
 from sluicegate.usecases.sync_upstream import SyncUpstream
 from sluicegate.web.app import Doorway, Rooms, web_app
 from sluicegate.web.asgi import App, Receive, Scope, Send
@@ -59,13 +56,6 @@ FIRST_LOAD = 10.0
 """Seconds that the first requests wait for the directory; without one they get 503."""
 CLOSING = 5.0
 """Seconds that open upstream calls get when the process ends."""
-
-
-def _end_process_if_failed(following: asyncio.Task[None]) -> None:
-    """Without its feed a process must not go on: it would serve until the lease ends and never recover."""
-    if not following.cancelled() and (error := following.exception()) is not None:
-        log.critical("the feed failed: ending the process", exc_info=error)
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class SystemClock:
@@ -118,7 +108,6 @@ class Gateway:
         """Serves even if the directory cannot be loaded: requests get 503, `/ready` says so, and the feed tries on."""
         await receive()
         following = asyncio.create_task(self._feed.run())
-        following.add_done_callback(_end_process_if_failed)
         await self._feed.catch_up(FIRST_LOAD)
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -162,9 +151,8 @@ def gateway(adapters: Adapters) -> Gateway:
     issuer = _public_url(settings)
     metadata = ResourceMetadata(settings.public_url, issuer)
     authenticator = DirectoryAuthenticator(adapters.verifier, lambda: feed.directory, adapters.clock)
-    call = ProxyCall(feed, adapters.upstreams, adapters.clock)
     rooms = Rooms(
-        mcp=McpEndpoint(feed, call, adapters.clock, metadata.url),
+        mcp=McpEndpoint(feed, adapters.upstreams, adapters.clock, metadata.url),
         rest=create_rest_app(_rest_context(adapters, feed, metadata)),
         public=PublicPages(metadata, feed, _metrics_access(settings)),
     )

@@ -155,10 +155,6 @@ class ToolCall(Struct, frozen=True):
     param_headers: tuple[tuple[str, str], ...]
     """`Mcp-Param-*` headers as the client sent them, for a modern upstream."""
 
-    def renamed(self, name: str) -> "ToolCall":
-        """The same call under the name by which the upstream knows the tool."""
-        return ToolCall(name, self.params, self.meta, self.capabilities, self.token_id, self.param_headers)
-
 
 class UpstreamResult(Struct, frozen=True):
     """The `result` member of the upstream's answer, as bytes."""

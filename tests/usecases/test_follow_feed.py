@@ -38,7 +38,8 @@ class ScriptedSource:
         self.down: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
-        self.loads = 0
+        self.load_down: Exception | None = None
+        self.loads = self.failed_loads = 0
         self.polls = 0
         self.on_poll: Callable[[], None] = lambda: None
 
@@ -51,8 +52,9 @@ class ScriptedSource:
             self.changes.append(Change(self.revision + 1, Kind.USER, ALICE, user(ALICE, active=each)))
 
     async def load(self) -> Snapshot:
-        if self.down:
-            raise self.down
+        if failure := self.down or self.load_down:
+            self.failed_loads += 1
+            raise failure
         self.loads += 1
         last = {change.key: change.entity for change in self.changes}
         kept = [entity for entity in entities() if getattr(entity, "id", None) not in last]
@@ -225,9 +227,9 @@ async def test_a_log_that_cannot_be_followed_is_answered_by_loading_anew(feed, s
             source.floor = 5
         else:
             source.changes = [Change(9, Kind.USER, ALICE, user(ALICE, active=False))]
-        await until(lambda: source.loads == 2)
-        await until(lambda: feed.fresh)
-        assert (feed.directory.epoch, feed.directory.revision) == (source.epoch, source.revision)
+        await until(lambda: (feed.directory.epoch, feed.directory.revision) == (source.epoch, source.revision))
+        assert source.loads == 2
+        assert feed.fresh
 
 
 async def test_an_unreadable_log_row_is_answered_by_loading_anew(feed, source):
@@ -243,19 +245,41 @@ async def test_an_unreadable_log_row_is_answered_by_loading_anew(feed, source):
         await until(lambda: feed.fresh)
 
 
-async def test_when_the_reload_fails_too_nothing_is_decided_from_the_old_state(feed, source):
+async def test_when_the_reload_fails_too_nothing_is_decided_from_the_old_state(feed, source, clock):
     async with running(feed):
         await until(lambda: feed.fresh)
         source.epoch = "two"
-        original = source.load
-
-        async def failing() -> Snapshot:
-            raise DatabaseBusy("away")
-
-        source.load = failing
-        await until(lambda: feed.state is LeaseState.CLOSED)
+        source.load_down = DatabaseBusy("away")
+        await until(lambda: source.failed_loads > 0)
+        await feed.ensure_current()  # the bound has not passed yet
+        clock.now += 2.5
+        assert feed.state is LeaseState.CLOSED
         with pytest.raises(AuthorizationStale):
             await feed.ensure_current()
-        source.load = original
+        source.load_down = None
         await until(lambda: feed.fresh)
         assert feed.directory.epoch == "two"
+
+
+async def test_a_history_that_was_left_once_is_not_followed_again_even_if_it_seems_to_continue(feed, source):
+    """A restore from a backup, a reload that fails, and new revisions whose numbers fit the old state."""
+    source.commit(True, True, True)
+    async with running(feed):
+        await until(lambda: feed.fresh and feed.directory.revision == 4)
+        source.load_down = DatabaseBusy("away")
+        source.changes = source.changes[:1]
+        await until(lambda: source.failed_loads > 0)
+        source.commit(False, False, False)
+        source.load_down = None
+        await until(lambda: source.loads == 2)
+        assert not alice_is_active(feed)
+
+
+async def test_an_error_that_nobody_foresaw_does_not_end_the_feed(feed, source, clock):
+    async with running(feed):
+        await until(lambda: feed.fresh)
+        source.down = RuntimeError("a table is away during a restore")
+        clock.now += 2.5
+        await until(lambda: feed.state is LeaseState.OUTAGE)
+        source.down = None
+        await until(lambda: feed.fresh)

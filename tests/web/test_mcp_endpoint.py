@@ -11,11 +11,11 @@ from sluicegate.core.identity import Principal
 from sluicegate.core.permissions import Permission
 from sluicegate.ports import ToolCall, UpstreamAnswer, UpstreamRefusal, UpstreamResult
 from sluicegate.protocol import modern
-from sluicegate.usecases.proxy_call import ProxyCall
 from sluicegate.web.asgi import PRINCIPAL, Scope
 from sluicegate.web.mcp_endpoint import McpEndpoint
+from sluicegate.web.mcp_methods import LEGACY
 from tests.support.memory import FakeClock, FakeFeed, FakeUpstreams
-from tests.support.world import ALICE, BOB, CLOCK, NOW, SUPPORT, VERA, ZOE, principal, server, tool, world
+from tests.support.world import ALICE, BOB, CLOCK, NOW, SUPPORT, VERA, ZOE, principal, server, tool, user, world
 from tests.web.asgi_client import Response, call
 
 META = {modern.PROTOCOL_VERSION: modern.VERSION, modern.CLIENT_CAPABILITIES: {"elicitation": {}}}
@@ -45,9 +45,7 @@ class Endpoint:
         self.feed = FakeFeed(world(*changed))
         self.upstreams = AnsweringUpstreams()
         self.clock = clock = FakeClock(NOW)
-        self.mcp = McpEndpoint(
-            self.feed, ProxyCall(self.feed, self.upstreams, clock), clock, lambda scope: "http://gw/.well-known/x"
-        )
+        self.mcp = McpEndpoint(self.feed, self.upstreams, clock, lambda scope: "http://gw/.well-known/x")
 
     async def post(
         self, who: Principal, body: Any, *, server: str | None = None, headers: dict[str, str] | None = None
@@ -360,3 +358,47 @@ async def test_the_lease_is_looked_at_again_when_the_body_is_there(endpoint):
     endpoint.feed.fresh, endpoint.feed.stale = False, errors.AuthorizationStale("too old")
     response = await endpoint.post(principal(ALICE), {"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
     assert (response.status, json.loads(response.body)["code"]) == (503, "authz_stale")
+
+
+@pytest.mark.parametrize("method", ["tools/list", "tools/call", "ping", "initialize"])
+async def test_a_user_who_was_disabled_while_the_body_arrived_gets_nothing(endpoint, method):
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"name": "clock__now"}}).encode()
+
+    async def app(scope, receive, send):
+        async def receive_after_the_user_was_disabled():
+            endpoint.feed.directory = world(user(ALICE, active=False))
+            return await receive()
+
+        scope[PRINCIPAL] = principal(ALICE)
+        await endpoint.mcp.merged(scope, receive_after_the_user_was_disabled, send)
+
+    response = await call(app, "POST", "/mcp", headers=JSON_TYPE, body=body)
+    assert (response.status, json.loads(response.body)["code"]) == (401, "user_inactive")
+
+
+@pytest.mark.parametrize(("code", "status"), [(-32021, 400), (-32022, 400), (-32601, 404), (-32603, 200)])
+async def test_a_modern_client_gets_an_upstreams_error_with_its_status_a_legacy_one_with_200(endpoint, code, status):
+    endpoint.upstreams.answer = UpstreamRefusal(b'{"code":%d,"message":"m"}' % code)
+    headers = {"mcp-protocol-version": modern.VERSION, "mcp-method": "tools/call", "mcp-name": "web__fetch"}
+    params: dict[str, Any] = {"name": "web__fetch", "_meta": META}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    assert (await endpoint.post(principal(ZOE), body, headers=headers)).status == status
+    del params["_meta"]
+    assert (await endpoint.post(principal(ZOE), body)).status == 200
+
+
+async def test_a_modern_notification_without_meta_is_accepted_as_the_sdk_accepts_it(endpoint):
+    body = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+    assert (await endpoint.post(principal(ZOE), body, headers={"mcp-protocol-version": modern.VERSION})).status == 202
+
+
+async def test_an_old_version_is_answered_with_those_that_we_speak(endpoint):
+    body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    response = await endpoint.post(principal(ZOE), body, headers={"mcp-protocol-version": "2024-11-05"})
+    error = json.loads(response.body)["error"]
+    assert (response.status, error["code"], error["data"]["requested"]) == (400, -32022, "2024-11-05")
+
+
+async def test_the_permission_that_is_asked_is_the_one_in_the_table(endpoint, monkeypatch):
+    monkeypatch.setitem(LEGACY, "tools/list", Permission.PLATFORM_MANAGE)
+    assert tool_names(await endpoint.legacy(principal(ALICE), "tools/list")) == []

@@ -1,6 +1,7 @@
 """Health, readiness, metrics and the metadata that a challenge points to."""
 
 import json
+from typing import cast
 
 import pytest
 
@@ -8,6 +9,7 @@ from sluicegate.core.directory import Directory
 from sluicegate.core.errors import AuthorizationStale
 from sluicegate.core.lease import LeaseState
 from sluicegate.core.permissions import Permission
+from sluicegate.ports import AuthzFeed
 from sluicegate.web.metadata import ResourceMetadata
 from sluicegate.web.public import ClosedMetrics, MetricsAccess, OpenMetrics, PublicPages, TokenMetrics, metrics_access
 from tests.web.asgi_client import call, http_scope
@@ -35,7 +37,7 @@ class Lease:
 def pages(
     metadata: ResourceMetadata = PUBLIC, lease: Lease | None = None, metrics: MetricsAccess | None = None
 ) -> PublicPages:
-    return PublicPages(metadata, lease or Lease(), metrics or OpenMetrics())
+    return PublicPages(metadata, cast(AuthzFeed, lease or Lease()), metrics or OpenMetrics())
 
 
 # --- probes ---------------------------------------------------------------------------------------------------------

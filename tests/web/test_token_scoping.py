@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from prometheus_client import REGISTRY
 
 from sluicegate.core.errors import AuthorizationStale, Unauthenticated
 from sluicegate.core.identity import UNNARROWED, Principal, TokenId, UserId
+from sluicegate.ports import AuthzFeed
 from sluicegate.web.asgi import PRINCIPAL, Answer, Receive, Scope, Send, send_answer
 from sluicegate.web.metadata import ResourceMetadata
 from sluicegate.web.token_scoping import TokenScopingMiddleware
@@ -63,7 +65,7 @@ class Gate:
         self.tokens = OneToken()
         self.came_in: list[object] = []
         metadata = ResourceMetadata(None, "http://127.0.0.1:4444")
-        self.app = TokenScopingMiddleware(self._inside, self.tokens, self.lease, metadata.url)
+        self.app = TokenScopingMiddleware(self._inside, self.tokens, cast(AuthzFeed, self.lease), metadata.url)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.came_in.append(scope.get(PRINCIPAL))

@@ -26,13 +26,16 @@ class Lease(Struct, frozen=True, gc=False):
     revocation: float
     outage: float
 
+    def fresh(self, confirmed_at: float | None, now: float) -> bool:
+        """True when a decision may be made at once."""
+        return confirmed_at is not None and now - confirmed_at <= self.revocation
+
     def state(self, confirmed_at: float | None, polling_failed: bool, now: float) -> LeaseState:
         """The state at `now`; `confirmed_at` is None until the first load and after a state that cannot be trusted."""
         if confirmed_at is None:
             return LeaseState.CLOSED
-        age = now - confirmed_at
-        if age <= self.revocation:
+        if self.fresh(confirmed_at, now):
             return LeaseState.FRESH
         if not polling_failed:
             return LeaseState.LATE
-        return LeaseState.OUTAGE if age <= self.outage else LeaseState.CLOSED
+        return LeaseState.OUTAGE if now - confirmed_at <= self.outage else LeaseState.CLOSED

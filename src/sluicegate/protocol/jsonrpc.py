@@ -5,7 +5,6 @@ keys that differ from a known one in case only are refused, because some upstrea
 Source: JSON-RPC 2.0; MCP 2025-06-18 and later (no batches).
 """
 
-import json
 from enum import IntEnum
 
 import msgspec
@@ -64,7 +63,7 @@ _string = msgspec.json.Decoder(str)
 def parse(body: bytes) -> Request:
     """The one message in `body`. Raises ProtocolError."""
     try:
-        body.decode()  # msgspec does not look at the encoding of what it leaves raw
+        body.isascii() or body.decode()  # msgspec does not look at the encoding of what it leaves raw
         envelope = _members.decode(body)
     except msgspec.ValidationError:
         what = "a batch is not accepted: send one message" if body.lstrip()[:1] == b"[" else "expected one JSON object"
@@ -145,29 +144,22 @@ def _request_id(raw: Raw | None) -> bytes | None:
 def _refuse_ambiguous(found: Members, content: bytes, known: frozenset[str]) -> None:
     """Raises on duplicate keys and on case variants of `known`.
 
-    Encoding is never longer than the object it was decoded from, and shorter as soon as a duplicate fell away: equal
-    lengths prove that there was none. Anything else (white space, escapes) is looked at the slow way.
+    A key that fell away as a duplicate is missing when the object is encoded again; white space is taken out of both
+    first where the lengths differ. A key that is written with needless escapes differs too, and is refused as well.
     """
-    if len(msgspec.json.encode(found)) != len(content) and _count_of_keys(content) != len(found):
-        raise ProtocolError(Code.INVALID_REQUEST, "duplicate keys are not accepted")
+    encoded = msgspec.json.encode(found)
+    if len(encoded) != len(content) and _compact(encoded) != _compact(content):
+        raise ProtocolError(Code.INVALID_REQUEST, "duplicate keys, or keys with escapes, are not accepted")
     for key in found:
         if key not in known and key.casefold() in _FOLDED[known]:
             raise ProtocolError(Code.INVALID_REQUEST, f"`{key}` differs from a known key in case only")
 
 
-_FOLDED = {known: {key.casefold(): key for key in known} for known in (ENVELOPE, PARAMS, META)}
-
-
-def _count_of_keys(content: bytes) -> int:
-    """How many members the outermost object states; the hook sees it last. Numbers are not read: they may be huge."""
-    outermost: list[tuple[str, object]] = []
-
-    def seen(pairs: list[tuple[str, object]]) -> None:
-        nonlocal outermost
-        outermost = pairs
-
+def _compact(content: bytes) -> bytes:
     try:
-        json.loads(content, object_pairs_hook=seen, parse_int=str, parse_float=str)
-    except RecursionError:
+        return msgspec.json.format(content, indent=-1)
+    except (msgspec.DecodeError, RecursionError):
         raise ProtocolError(Code.PARSE_ERROR, "the body is nested too deeply") from None
-    return len(outermost)
+
+
+_FOLDED = {known: {key.casefold(): key for key in known} for known in (ENVELOPE, PARAMS, META)}

@@ -11,14 +11,10 @@ VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26")
 """Newest first."""
 
 
-def check_version(request: Request, version_header: list[str]) -> None:
-    """Raises ProtocolError for a version header that no `initialize` of ours can have agreed on; absent: 2025-03-26."""
-    if request.method == "initialize":
-        return
-    if len(version_header) > 1 or any(value not in VERSIONS for value in version_header):
-        raise ProtocolError(
-            Code.INVALID_REQUEST, f"header `MCP-Protocol-Version` must be one of {', '.join(VERSIONS)}", status=400
-        )
+def check_version(version_header: list[str]) -> None:
+    """Raises ProtocolError when the version is stated twice; none states 2025-03-26."""
+    if len(version_header) > 1:
+        raise ProtocolError(Code.INVALID_REQUEST, "header `MCP-Protocol-Version` is given more than once")
 
 
 def initialize_result(request: Request, capabilities: dict[str, object], name: str, version: str) -> bytes:

@@ -6,6 +6,7 @@ Source: specification 2026-07-28, base protocol and streamable HTTP transport.
 import base64
 import binascii
 import re
+from typing import NoReturn
 
 import msgspec
 from msgspec import Raw, Struct
@@ -45,6 +46,8 @@ def speaks_modern(request: Request, version_header: list[str]) -> bool:
 def check(request: Request, headers: MirrorHeaders) -> None:
     """Raises ProtocolError unless `_meta` is complete, the headers repeat the body, and we speak the version."""
     missing = [key for key in (PROTOCOL_VERSION, CLIENT_CAPABILITIES) if key not in request.meta]
+    if PROTOCOL_VERSION in missing and headers.version and headers.version[0] not in VERSIONS:
+        _refuse_version(headers.version[0][:80])  # not of this era's form, and of no version of the other
     if missing:
         raise ProtocolError(Code.INVALID_PARAMS, f"`params._meta` lacks {' and '.join(missing)}")
     if bytes(request.meta[CLIENT_CAPABILITIES])[:1] != b"{":
@@ -55,8 +58,7 @@ def check(request: Request, headers: MirrorHeaders) -> None:
     if request.method in NAME_OF:
         _match("Mcp-Name", headers.name, text(request.params.get(NAME_OF[request.method]), NAME_OF[request.method]))
     if version not in VERSIONS:
-        data = {"supported": list(VERSIONS), "requested": version}
-        raise ProtocolError(Code.UNSUPPORTED_PROTOCOL_VERSION, "unsupported protocol version", data=data)
+        _refuse_version(version)
 
 
 def decoded_header(value: str) -> str | None:
@@ -109,8 +111,33 @@ def discover_result(capabilities: dict[str, object], name: str, version: str) ->
     )
 
 
+def error_status(error: bytes) -> int:
+    """The HTTP status that belongs to an error object of this era (streamable HTTP, status codes)."""
+    try:
+        return _STATUS.get(msgspec.json.decode(error, type=_Coded).code, 200)
+    except msgspec.DecodeError:
+        return 200
+
+
+_STATUS: dict[int, int] = {
+    Code.HEADER_MISMATCH: 400,
+    Code.MISSING_CLIENT_CAPABILITY: 400,
+    Code.UNSUPPORTED_PROTOCOL_VERSION: 400,
+    Code.METHOD_NOT_FOUND: 404,
+}
+
+
+class _Coded(Struct):
+    code: int
+
+
 class _Typed(Struct):
     resultType: Raw | msgspec.UnsetType = msgspec.UNSET  # noqa: N815  the wire's name
+
+
+def _refuse_version(requested: str) -> NoReturn:
+    data = {"supported": list(VERSIONS), "requested": requested}
+    raise ProtocolError(Code.UNSUPPORTED_PROTOCOL_VERSION, "unsupported protocol version", data=data)
 
 
 def _match(header: str, values: list[str], expected: str) -> None:

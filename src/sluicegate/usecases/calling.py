@@ -52,14 +52,18 @@ class Caller(Struct, frozen=True):
             raise Forbidden(f"this needs `{permission}` on the platform", scopes=(permission,), reason=decision.reason)
         enforce(decision, "")
 
+    def require_live(self) -> None:
+        """Raises Unauthenticated when the token or its user is not good any more, whatever is asked for."""
+        decision = decide(self.principal, Permission.TOOLS_READ, PLATFORM, self.directory, self.at)
+        if decision.reason in UNAUTHENTICATED:
+            enforce(decision, "")
+
     def require_token(self, permission: Permission) -> None:
         """Raises Unauthenticated when the token is not live, Forbidden when it leaves `permission` out. Grants nothing.
 
         For what is not asked of one object, so that a list of nothing is never the answer to a token worth nothing.
         """
-        decision = decide(self.principal, permission, PLATFORM, self.directory, self.at)
-        if decision.reason in UNAUTHENTICATED:
-            enforce(decision, "")
+        self.require_live()
         allowance = self.principal.scope.permissions
         if isinstance(allowance, OnlyPermissions) and permission not in allowance.items:
             raise Forbidden(

@@ -39,6 +39,8 @@ class DirectoryFeed:
         self._directory: Directory | None = None
         self._confirmed_at: float | None = None
         self._failing = False
+        self._diverged = False
+        """The log could not be followed, and the state was not loaded anew since: nothing may be applied to it."""
         self._wanted = asyncio.Event()
         self._round = asyncio.Condition()
         self._rounds_begun = 0
@@ -54,13 +56,12 @@ class DirectoryFeed:
     @property
     def state(self) -> LeaseState:
         """The lease at this instant."""
-        return self._lease.state(self._confirmed_at, self._failing, self._clock.boot())
+        return self._state(self._failing)
 
     @property
     def fresh(self) -> bool:
         """True when a decision may be made at once: the only question on the way of a warm request."""
-        confirmed_at = self._confirmed_at
-        return confirmed_at is not None and self._clock.boot() - confirmed_at <= self._lease.revocation
+        return self._lease.fresh(self._confirmed_at, self._clock.boot())
 
     @property
     def age(self) -> float | None:
@@ -71,8 +72,7 @@ class DirectoryFeed:
         """Returns when decisions may be made; raises AuthorizationStale when they may not."""
         if self.state is LeaseState.LATE:
             await self.catch_up()
-        late_is_outage = self._lease.state(self._confirmed_at, True, self._clock.boot())
-        if late_is_outage is LeaseState.CLOSED:
+        if self._state(failing=True) is LeaseState.CLOSED:  # still late is no better than an outage
             raise AuthorizationStale("authorization data is too old to decide with: the database does not answer")
 
     async def catch_up(self, at_most: float = LATE_WAIT) -> None:
@@ -106,12 +106,18 @@ class DirectoryFeed:
         snapshot = await self._source.load()
         self._directory = await asyncio.to_thread(Directory, snapshot.epoch, snapshot.revision, snapshot.entities)
         self._confirmed_at = sent_at
-        self._failing = False
+        self._failing = self._diverged = False
         log.info("directory loaded", revision=snapshot.revision, entities=len(snapshot.entities))
+
+    def _state(self, failing: bool) -> LeaseState:
+        """A state that the log has left behind is good for as long as its lease is fresh, and not for an outage."""
+        if self._diverged and not self.fresh:
+            return LeaseState.CLOSED
+        return self._lease.state(self._confirmed_at, failing, self._clock.boot())
 
     async def _one_round(self) -> None:
         try:
-            if self._directory is None:
+            if self._directory is None or self._diverged:
                 await self.load()
             else:
                 await self._follow(self._directory)
@@ -121,6 +127,10 @@ class DirectoryFeed:
         except (Unavailable, UnreadableLog) as error:
             if not self._failing:
                 log.warning("authorization data cannot be read", error=str(error))
+            self._failing = True
+        except Exception:  # of a background loop: whatever it is, the lease bounds what it can do
+            telemetry.unexpected_errors.labels("feed").inc()
+            log.error("authorization data cannot be read", exc_info=not self._failing)
             self._failing = True
 
     async def _follow(self, directory: Directory) -> None:
@@ -135,7 +145,7 @@ class DirectoryFeed:
                         await asyncio.sleep(0)
             except (RevisionGap, UnreadableLog) as reason:
                 log.warning("the revision log cannot be followed: loading anew", reason=str(reason))
-                self._confirmed_at = None  # until the load succeeds there is nothing to decide with
+                self._diverged = True
                 await self.load()
                 return
             if directory.revision == poll.revision:

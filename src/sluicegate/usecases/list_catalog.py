@@ -7,12 +7,10 @@ from operator import itemgetter
 from msgspec import Struct
 
 from sluicegate.core.catalog import Tool
-from sluicegate.core.directory import Directory
 from sluicegate.core.errors import InvalidInput
-from sluicegate.core.identity import Principal
 from sluicegate.core.permissions import Permission
-from sluicegate.core.policy import decide
 from sluicegate.core.routing import Entrance, tools_at
+from sluicegate.usecases.calling import Caller
 
 PAGE = 1000
 """Tools in one page."""
@@ -25,15 +23,13 @@ class ToolPage(Struct, frozen=True):
     next_cursor: str | None
 
 
-def list_tools(
-    principal: Principal, entrance: Entrance, cursor: str | None, directory: Directory, at: float
-) -> ToolPage:
-    """One page of what `tools/call` would allow. Raises InvalidInput for a cursor that is none of ours."""
+def list_tools(caller: Caller, permission: Permission, entrance: Entrance, cursor: str | None) -> ToolPage:
+    """One page of the tools on which the caller has `permission`. Raises InvalidInput for a cursor not of ours."""
     after = "" if cursor is None else decode_cursor(cursor)
     usable = [
         (name, tool)
-        for name, tool in tools_at(entrance, directory)
-        if name > after and decide(principal, Permission.TOOLS_CALL, tool, directory, at).allowed
+        for name, tool in tools_at(entrance, caller.directory)
+        if name > after and caller.may(permission, tool)
     ]
     usable.sort(key=itemgetter(0))
     page = usable[:PAGE]

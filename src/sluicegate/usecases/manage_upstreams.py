@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sluicegate.core.catalog import BearerAuth, NoAuth, Upstream, UpstreamAuth, Visibility, checked_slug, new_id
-from sluicegate.core.errors import InvalidInput, Unavailable, UpstreamFailed
+from sluicegate.core.errors import Conflict, InvalidInput, Unavailable, UpstreamFailed
 from sluicegate.core.identity import UpstreamId
 from sluicegate.core.permissions import Permission
 from sluicegate.ports import CredentialSealer, Database, Egress, Transaction, Upstreams, Written
@@ -142,7 +142,7 @@ class ManageUpstreams:
     async def _synchronised(self, stored: Written[Upstream]) -> Written[Registered]:
         try:
             report = await self._sync(stored.value)
-        except (UpstreamFailed, Unavailable) as error:
+        except (UpstreamFailed, Unavailable, Conflict) as error:
             return Written(Registered(stored.value, SyncFailure(error.code, str(error))), stored.revision)
         return Written(Registered(stored.value, report.value), report.revision)
 

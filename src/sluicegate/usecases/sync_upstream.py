@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Struct
 
 from sluicegate.core.catalog import Tool, Upstream, new_id
-from sluicegate.core.errors import NotFound
-from sluicegate.core.identity import ToolId, UpstreamId
+from sluicegate.core.errors import Conflict, NotFound
+from sluicegate.core.identity import ToolId
 from sluicegate.ports import Database, Listing, Transaction, Upstreams, Written
 from sluicegate.protocol.tools import check_public_length, split_definition
 
@@ -39,7 +39,7 @@ class SyncUpstream:
         """Raises UpstreamFailed when the upstream cannot be listed (nothing is changed then), DatabaseBusy."""
         listing = await self._upstreams.list_tools(upstream)
         wanted, warnings = readable_tools(upstream.slug, listing.tools)
-        return await self._database.write(lambda tx: record(tx, upstream.id, listing, wanted, warnings))
+        return await self._database.write(lambda tx: record(tx, upstream, listing, wanted, warnings))
 
 
 def readable_tools(slug: str, tools: Iterable[bytes]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -62,18 +62,23 @@ def readable_tools(slug: str, tools: Iterable[bytes]) -> tuple[dict[str, str], t
 
 
 def record(
-    tx: Transaction, upstream_id: UpstreamId, listing: Listing, wanted: dict[str, str], warnings: tuple[str, ...]
+    tx: Transaction, listed: Upstream, listing: Listing, wanted: dict[str, str], warnings: tuple[str, ...]
 ) -> SyncReport:
-    """Writes the difference between the stored tools and `wanted`; what did not change is not written."""
-    upstream = tx.get(Upstream, upstream_id)
+    """Writes the difference between the stored tools and `wanted`; what did not change is not written.
+
+    `listed` is the upstream as it was asked: what it said counts only while its address and credential are the same.
+    """
+    upstream = tx.get(Upstream, listed.id)
     if upstream is None:
         raise NotFound("the upstream was deleted meanwhile")
-    stored = {tool.name: tool for tool in tx.find(Tool, upstream_id=upstream_id)}
+    if (upstream.url, upstream.auth) != (listed.url, listed.auth):
+        raise Conflict("the upstream was changed while it was listed: synchronise it again", code="changed_meanwhile")
+    stored = {tool.name: tool for tool in tx.find(Tool, upstream_id=upstream.id)}
     added = changed = withdrawn = 0
     for name, definition in wanted.items():
         tool = stored.pop(name, None)
         if tool is None:
-            tx.insert(Tool(ToolId(new_id("tool")), upstream_id, name, definition, None, None, True, True))
+            tx.insert(Tool(ToolId(new_id("tool")), upstream.id, name, definition, None, None, True, True))
             added += 1
         elif tool.definition != definition or not tool.offered:
             tx.update(msgspec.structs.replace(tool, definition=definition, offered=True))

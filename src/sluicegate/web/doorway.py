@@ -20,6 +20,8 @@ from sluicegate.web.refusals import refusal
 log = structlog.get_logger()
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+MAX_AUTHORITY = 261
+"""Characters: a name of 255, a colon and a port."""
 AUTHORITY = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9][a-z0-9._-]{0,252})(?::[0-9]{1,5})?")
 ORIGIN = re.compile(r"https?://([^/?#@]+)")
 
@@ -80,7 +82,7 @@ class HostAndOrigin:
         """Raises ConfigurationError for what is not a host name or address alone."""
         self._app = app
         self._names = frozenset({*LOOPBACK, *map(_configured_name, names)})
-        self._is_ours = lru_cache(1024)(lambda authority: host_name(authority) in self._names)
+        self._known = lru_cache(1024)(lambda authority: host_name(authority) in self._names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused = self._refusal(scope) if scope["type"] == "http" and scope["path"] not in PROBES else None
@@ -88,6 +90,9 @@ class HostAndOrigin:
             await self._app(scope, receive, send)
         else:
             await send_answer(send, refused)
+
+    def _is_ours(self, authority: str) -> bool:
+        return len(authority) <= MAX_AUTHORITY and self._known(authority)  # what is remembered must not be long
 
     def _refusal(self, scope: Scope) -> Answer | None:
         hosts = header_values(scope, b"host")

@@ -1,7 +1,7 @@
 """`POST /mcp` and `POST /servers/{slug-or-id}/mcp`: MCP in both eras, on raw ASGI.
 
-Reads the envelope, routes by the directory, decides, and lets `proxy_call` carry the bytes. `arguments` and results are
-never parsed. One request sees one directory from route to decision, as there is no `await` between them.
+Reads the envelope, routes by the directory, decides, and has the upstream adapter carry the bytes. `arguments` and
+results are never parsed. One request sees one directory from route to decision, as there is no `await` between them.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from sluicegate.core import errors as tree
 from sluicegate.core.catalog import VirtualServer
 from sluicegate.core.identity import Principal
 from sluicegate.core.permissions import Permission
-from sluicegate.core.policy import decide, enforce
 from sluicegate.core.routing import MERGED, Entrance
-from sluicegate.ports import AuthzFeed, Clock, ToolCall, UpstreamRefusal
+from sluicegate.ports import AuthzFeed, Clock, ToolCall, UpstreamAnswer, UpstreamRefusal, Upstreams
 from sluicegate.protocol import jsonrpc, legacy, modern
 from sluicegate.protocol.jsonrpc import Code, ProtocolError, Request
 from sluicegate.protocol.tools import list_result, rendered
+from sluicegate.usecases.calling import Caller, no_such
 from sluicegate.usecases.list_catalog import list_tools
-from sluicegate.usecases.proxy_call import ProxyCall
+from sluicegate.usecases.proxy_call import permitted_tool
 from sluicegate.web.asgi import (
     JSON,
     PRINCIPAL,
@@ -34,7 +34,7 @@ from sluicegate.web.asgi import (
     send_answer,
 )
 from sluicegate.web.errors import error_headers, http_status, jsonrpc_code, problem
-from sluicegate.web.mcp_methods import LEGACY_METHODS, MODERN_METHODS
+from sluicegate.web.mcp_methods import LEGACY, MODERN, Access
 from sluicegate.web.metadata import MetadataUrl
 
 NAME = "sluicegate"
@@ -46,101 +46,66 @@ PARAM_HEADER = b"mcp-param-"
 class McpEndpoint:
     """The MCP side of the gateway."""
 
-    def __init__(self, feed: AuthzFeed, proxy_call: ProxyCall, clock: Clock, metadata_url: MetadataUrl) -> None:
+    def __init__(self, feed: AuthzFeed, upstreams: Upstreams, clock: Clock, metadata_url: MetadataUrl) -> None:
         self._feed = feed
-        self._proxy_call = proxy_call
+        self._upstreams = upstreams
         self._clock = clock
         self._metadata_url = metadata_url
 
     async def merged(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The endpoint with all that the caller may use, under public names."""
-        await send_answer(send, await self._respond(lambda: MERGED, scope, receive))
+        await send_answer(send, await self._respond(lambda _: MERGED, scope, receive))
 
     async def server(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         """The endpoint of the virtual server with this slug or id."""
-        await send_answer(
-            send, await self._respond(lambda: self._usable_server(name, scope[PRINCIPAL]), scope, receive)
-        )
+        await send_answer(send, await self._respond(lambda caller: usable_server(caller, name), scope, receive))
 
-    def _usable_server(self, name: str, principal: Principal) -> VirtualServer:
-        directory = self._feed.directory
-        missing = f"there is no server `{name[:80]}`"
-        server = directory.server(name)
-        if server is None:
-            raise tree.NotFound(missing)
-        enforce(decide(principal, Permission.SERVERS_USE, server, directory, self._clock.wall()), missing)
-        return server
-
-    async def _respond(self, entrance: Callable[[], Entrance], scope: Scope, receive: Receive) -> Answer:
-        """`entrance` is asked once the body is there: from then on nothing waits before the decision."""
+    async def _respond(self, entrance: Callable[[Caller], Entrance], scope: Scope, receive: Receive) -> Answer:
+        """Everything is judged once the body is there: from then on nothing waits before the decision."""
         request: Request | None = None
         try:
             body = await read_body(receive)
             if not self._feed.fresh:
                 await self._feed.ensure_current()
-            entered = entrance()
+            caller = Caller(scope[PRINCIPAL], self._feed.directory, self._clock.wall())
+            caller.require_live()
+            entered = entrance(caller)
             if scope["method"] != "POST":
                 # neither era needs another method: no session is given out, and the modern era has none
                 return Answer(405, [(b"allow", b"POST")], b"")
             _check_content_type(scope)
             request = jsonrpc.parse(body)
-            return await self._dispatch(request, entered, scope)
+            return await self._dispatch(request, entered, caller, scope)
         except ProtocolError as error:
             request_id = error.id if request is None else request.id
             return _answer(jsonrpc.error_body(request_id, _error_object(error)), error.status)
         except tree.SluicegateError as error:
             return self._failure(error, request, scope)
 
-    async def _dispatch(self, request: Request, entrance: Entrance, scope: Scope) -> Answer:
+    async def _dispatch(self, request: Request, entrance: Entrance, caller: Caller, scope: Scope) -> Answer:
         version = header_values(scope, b"mcp-protocol-version")
         is_modern = modern.speaks_modern(request, version)
+        if request.id is None:
+            return Answer(202, [], b"")  # a notification: none that clients send concerns this stateless server
         if is_modern:
             mirrored = header_values(scope, b"mcp-method"), header_values(scope, b"mcp-name")
             modern.check(request, modern.MirrorHeaders(version, *mirrored))
         else:
-            legacy.check_version(request, version)
-        if request.id is None:
-            return Answer(
-                202, [], b""
-            )  # a notification: none of those that clients send concerns this stateless server
-        if request.method not in (MODERN_METHODS if is_modern else LEGACY_METHODS):
+            legacy.check_version(version)
+        permission = (MODERN if is_modern else LEGACY).get(request.method)
+        if permission is None:
             status = 404 if is_modern else 200
             raise ProtocolError(Code.METHOD_NOT_FOUND, f"unknown method: {request.method[:80]}", status=status)
-        if request.method == "tools/call":
-            return await self._call(request, entrance, scope, is_modern)
-        return _answer(jsonrpc.result_body(request.id, self._result(request, entrance, scope[PRINCIPAL], is_modern)))
-
-    def _result(self, request: Request, entrance: Entrance, principal: Principal, is_modern: bool) -> bytes:
+        if isinstance(permission, Access):
+            return _answer(jsonrpc.result_body(request.id, _greeting(request)))
         if request.method == "tools/list":
-            return self._list(request, entrance, principal, is_modern)
-        if request.method == "server/discover":
-            return modern.discover_result(CAPABILITIES, NAME, __version__)
-        if request.method == "initialize":
-            return legacy.initialize_result(request, CAPABILITIES, NAME, __version__)
-        return b"{}"  # ping
-
-    def _list(self, request: Request, entrance: Entrance, principal: Principal, is_modern: bool) -> bytes:
-        cursor = jsonrpc.text(request.params["cursor"], "cursor") if "cursor" in request.params else None
-        page = list_tools(principal, entrance, cursor, self._feed.directory, self._clock.wall())
-        tools = [rendered(name, tool.definition) for name, tool in page.tools]
-        return list_result(tools, page.next_cursor, is_modern)
-
-    async def _call(self, request: Request, entrance: Entrance, scope: Scope, is_modern: bool) -> Answer:
-        assert request.id is not None
-        principal: Principal = scope[PRINCIPAL]
-        name = jsonrpc.text(request.params.get("name"), "name")
-        answer = await self._proxy_call(principal, entrance, name, _tool_call(request, principal, scope, is_modern))
-        if isinstance(answer, UpstreamRefusal):
-            return _answer(jsonrpc.error_body(request.id, answer.error))
-        if is_modern:
-            return _answer(jsonrpc.result_body(request.id, modern.completed(answer.result)))
-        if modern.wants_input(answer.result):
-            raise ProtocolError(
-                Code.MISSING_CLIENT_CAPABILITY,
-                f"`{name}` asks the client for input in a way that this protocol version does not have",
-                status=200,
-            )
-        return _answer(jsonrpc.result_body(request.id, answer.result))
+            page = list_tools(caller, permission, entrance, _cursor(request))
+            tools = [rendered(name, tool.definition) for name, tool in page.tools]
+            return _answer(jsonrpc.result_body(request.id, list_result(tools, page.next_cursor, is_modern)))
+        tool, upstream = permitted_tool(caller, permission, entrance, jsonrpc.text(request.params.get("name"), "name"))
+        call = _tool_call(tool.name, request, caller.principal, _param_headers(scope) if is_modern else ())
+        answer = await self._upstreams.call_tool(upstream, call)
+        return _relayed(request.id, answer, is_modern)
 
     def _failure(self, error: tree.SluicegateError, request: Request | None, scope: Scope) -> Answer:
         """JSON-RPC errors go out with 200, so that every client reads them, but for decisions and faults of our own."""
@@ -153,19 +118,56 @@ class McpEndpoint:
         return Answer(status if headers else 200, [JSON, *headers], body)
 
 
-def _tool_call(request: Request, principal: Principal, scope: Scope, is_modern: bool) -> ToolCall:
+def usable_server(caller: Caller, name: str) -> VirtualServer:
+    """The server with this slug or id, if the caller may use it. Raises NotFound or Forbidden."""
+    return caller.permitted(Permission.SERVERS_USE, caller.directory.server(name), no_such("server", name))
+
+
+def _greeting(request: Request) -> bytes:
+    """The result of the methods that only say who we are, and of `ping`."""
+    if request.method == "server/discover":
+        return modern.discover_result(CAPABILITIES, NAME, __version__)
+    if request.method == "initialize":
+        return legacy.initialize_result(request, CAPABILITIES, NAME, __version__)
+    return b"{}"
+
+
+def _cursor(request: Request) -> str | None:
+    return jsonrpc.text(request.params["cursor"], "cursor") if "cursor" in request.params else None
+
+
+def _tool_call(
+    own_name: str, request: Request, principal: Principal, param_headers: tuple[tuple[str, str], ...]
+) -> ToolCall:
     return ToolCall(
-        name="",  # the upstream's own name, known once the call is routed
+        name=own_name,
         params={key: value for key, value in request.params.items() if key not in ("name", "_meta")},
         meta={key: value for key, value in request.meta.items() if not key.startswith(jsonrpc.META_PREFIX)},
-        capabilities=request.meta[modern.CLIENT_CAPABILITIES] if is_modern else NO_CAPABILITIES,
+        capabilities=request.meta.get(modern.CLIENT_CAPABILITIES, NO_CAPABILITIES),
         token_id=principal.token_id,
-        param_headers=tuple(
-            (key.decode("latin-1"), value.decode("latin-1").strip(" \t"))
-            for key, value in scope["headers"]
-            if is_modern and key.startswith(PARAM_HEADER)
-        ),
+        param_headers=param_headers,
     )
+
+
+def _param_headers(scope: Scope) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (key.decode("latin-1"), value.decode("latin-1").strip(" \t"))
+        for key, value in scope["headers"]
+        if key.startswith(PARAM_HEADER)
+    )
+
+
+def _relayed(request_id: bytes, answer: UpstreamAnswer, is_modern: bool) -> Answer:
+    """The upstream's answer under the client's id; in the modern era an error has the status that belongs to it."""
+    if isinstance(answer, UpstreamRefusal):
+        status = modern.error_status(answer.error) if is_modern else 200
+        return _answer(jsonrpc.error_body(request_id, answer.error), status)
+    if is_modern:
+        return _answer(jsonrpc.result_body(request_id, modern.completed(answer.result)))
+    if modern.wants_input(answer.result):
+        what = "the tool asks the client for input in a way that this protocol version does not have"
+        raise ProtocolError(Code.MISSING_CLIENT_CAPABILITY, what, status=200)
+    return _answer(jsonrpc.result_body(request_id, answer.result))
 
 
 def _check_content_type(scope: Scope) -> None:

@@ -6,19 +6,20 @@ from sluicegate.core.permissions import Permission
 
 
 class Access(Enum):
-    """For methods that no permission guards."""
+    """For methods that no permission guards: they show nothing of the catalog."""
 
     AUTHENTICATED = "authenticated"
 
 
-PERMISSION_OF: dict[str, Permission | Access] = {
+LEGACY: dict[str, Permission | Access] = {
     "initialize": Access.AUTHENTICATED,
     "ping": Access.AUTHENTICATED,
+    "tools/list": Permission.TOOLS_CALL,
+    "tools/call": Permission.TOOLS_CALL,
+}
+MODERN: dict[str, Permission | Access] = {
     "server/discover": Access.AUTHENTICATED,
     "tools/list": Permission.TOOLS_CALL,
     "tools/call": Permission.TOOLS_CALL,
 }
-"""On a virtual server's endpoint each of them needs `servers:use` on the server as well."""
-
-LEGACY_METHODS = frozenset(PERMISSION_OF) - {"server/discover"}
-MODERN_METHODS = frozenset(PERMISSION_OF) - {"initialize", "ping"}
+"""The permission is asked at each tool. On a virtual server's endpoint `servers:use` on the server comes first."""

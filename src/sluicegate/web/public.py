@@ -2,15 +2,14 @@
 
 import asyncio
 import hmac
-from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
 from sluicegate import telemetry
-from sluicegate.core.directory import Directory
 from sluicegate.core.errors import AuthorizationStale, NotFound, SluicegateError, Unauthenticated
 from sluicegate.core.lease import LeaseState
+from sluicegate.ports import AuthzFeed
 from sluicegate.web.asgi import JSON, REQUEST_ID, Answer, Receive, Scope, Send, send_answer
 from sluicegate.web.credential import bearer_token
 from sluicegate.web.errors import problem
@@ -31,21 +30,6 @@ def is_page(path: str) -> bool:
 def is_public(path: str) -> bool:
     """True for the paths that need no principal: the pages, and the API's documentation with its assets."""
     return is_page(path) or path in DOCUMENTATION or (path.startswith("/docs/") and ".." not in path)
-
-
-class LeaseReport(Protocol):
-    """How far the directory can be trusted now."""
-
-    @property
-    def state(self) -> LeaseState: ...
-
-    @property
-    def age(self) -> float | None:
-        """Seconds since the directory was known to be current; None if it cannot be trusted."""
-
-    @property
-    def directory(self) -> Directory:
-        """Raises AuthorizationStale while there is none."""
 
 
 class OpenMetrics(Struct, frozen=True):
@@ -78,7 +62,7 @@ def metrics_access(token: str | None, *, on_loopback: bool) -> MetricsAccess:
 class PublicPages:
     """The ASGI app of these pages; every other path is missing."""
 
-    def __init__(self, metadata: ResourceMetadata, lease: LeaseReport, metrics: MetricsAccess) -> None:
+    def __init__(self, metadata: ResourceMetadata, lease: AuthzFeed, metrics: MetricsAccess) -> None:
         self._metadata = metadata
         self._lease = lease
         self._metrics = metrics

@@ -1,11 +1,9 @@
 """Nobody comes past this layer without a principal, except to the open paths."""
 
-from typing import Protocol
-
 from sluicegate import telemetry
 from sluicegate.core.errors import SluicegateError, Unauthenticated
 from sluicegate.core.identity import Principal
-from sluicegate.ports import Authenticator
+from sluicegate.ports import Authenticator, AuthzFeed
 from sluicegate.web.asgi import PRINCIPAL, REQUEST_ID, App, Receive, Scope, Send, send_answer
 from sluicegate.web.credential import bearer_token
 from sluicegate.web.errors import problem
@@ -13,24 +11,10 @@ from sluicegate.web.metadata import MetadataUrl
 from sluicegate.web.public import is_public
 
 
-class DecisionLease(Protocol):
-    """Whether the directory may be used to decide, and a way to make it newer."""
-
-    @property
-    def fresh(self) -> bool:
-        """True when a decision may be made at once."""
-
-    async def ensure_current(self) -> None:
-        """Returns when decisions may be made. Raises AuthorizationStale when they may not."""
-
-    async def catch_up(self) -> None:
-        """Waits briefly for the shared poll."""
-
-
 class TokenScopingMiddleware:
     """Puts the `Principal` of the one credential into the scope, for every path and method."""
 
-    def __init__(self, app: App, authenticator: Authenticator, lease: DecisionLease, metadata_url: MetadataUrl) -> None:
+    def __init__(self, app: App, authenticator: Authenticator, lease: AuthzFeed, metadata_url: MetadataUrl) -> None:
         self._app = app
         self._authenticator = authenticator
         self._lease = lease

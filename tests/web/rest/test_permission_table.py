@@ -12,7 +12,7 @@ from sluicegate.core.permissions import Permission
 from sluicegate.web.rest.app import guarded_api
 from sluicegate.web.rest.permissions import PERMISSION_OF
 from tests.support.world import ALICE, BOB, CLOCK, NOW, OLGA, PAYMENTS, ROOT, principal, server, upstream
-from tests.web.rest.api import Api, refused, shared_context, zoe
+from tests.web.rest.api import Api, refused, root, shared_context, zoe
 
 ROUTES = sorted(PERMISSION_OF)
 BODIES: dict[tuple[str, str], Any] = {
@@ -139,3 +139,12 @@ def test_the_walk_has_a_body_for_every_route_that_reads_one() -> None:
         ("POST", "/v1/upstreams/{upstream}/sync"),
         ("POST", "/v1/tokens/{token}/revoke"),
     }
+
+
+async def test_while_the_database_is_away_reads_go_on_and_changes_wait() -> None:
+    api = Api()
+    api.feed.fresh = False  # and `ensure_current` raises nothing: the outage bound has not passed
+    assert (await api.call(root, "GET", "/v1/teams")).status == 200
+    answer = await api.call(root, "POST", "/v1/teams", {"slug": "new", "name": "New"})
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert api.database.writes == 0

@@ -9,7 +9,7 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import MethodNotAllowedException
 from litestar.handlers import BaseRouteHandler
 
-from sluicegate.core.errors import ConfigurationError
+from sluicegate.core.errors import AuthorizationStale, ConfigurationError
 from sluicegate.core.permissions import Permission
 from sluicegate.usecases.calling import Caller
 from sluicegate.web.rest.context import RestRequest
@@ -74,4 +74,6 @@ async def require_token(connection: ASGIConnection[Any, Any, Any, Any], _: BaseR
     if permission is None:  # the OPTIONS that Litestar adds
         raise MethodNotAllowedException(headers={"allow": allowed_at(request.scope["path_template"])})
     caller: Caller = await request.caller()
+    if request.method != "GET" and not request.shared.context.feed.fresh:
+        raise AuthorizationStale("changes wait until authorization data is current again: the database does not answer")
     caller.require_token(permission)
