@@ -146,7 +146,10 @@ def gateway(adapters: Adapters) -> Gateway:
     """Joins use cases, web and adapters."""
     settings = adapters.settings
     feed = DirectoryFeed(
-        adapters.database.feed_source(), adapters.clock, Lease(settings.revocation_bound, settings.outage_bound)
+        adapters.database.feed_source(),
+        adapters.clock,
+        Lease(settings.revocation_bound, settings.outage_bound),
+        adapters.upstreams.forget,
     )
     issuer = _public_url(settings)
     metadata = ResourceMetadata(settings.public_url, issuer)

@@ -5,15 +5,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec.structs import replace
 
-from sluicegate.core.catalog import Kind
+from sluicegate.core.catalog import BearerAuth, Kind
 from sluicegate.core.errors import AuthorizationStale, DatabaseBusy
 from sluicegate.core.events import Change
 from sluicegate.core.lease import Lease, LeaseState
 from sluicegate.ports import Poll, Snapshot, UnreadableLog
 from sluicegate.usecases.follow_feed import DirectoryFeed
-from tests.support.world import ALICE, BOB, entities, user
+from tests.support.world import ALICE, BOB, CLOCK, entities, user, world
 
+CLOCK_NOW = world().upstreams[CLOCK]
 LEASE = Lease(revocation=2.0, outage=300.0)
 
 
@@ -42,6 +44,10 @@ class ScriptedSource:
         self.loads = self.failed_loads = 0
         self.polls = 0
         self.on_poll: Callable[[], None] = lambda: None
+        self.forgotten: list[str] = []
+
+    async def forget(self, upstream_id: str) -> None:
+        self.forgotten.append(upstream_id)
 
     @property
     def revision(self) -> int:
@@ -82,7 +88,7 @@ async def source() -> ScriptedSource:
 
 @pytest.fixture
 def feed(source: ScriptedSource, clock: ManualClock) -> DirectoryFeed:
-    return DirectoryFeed(source, clock, LEASE)
+    return DirectoryFeed(source, clock, LEASE, source.forget)
 
 
 @asynccontextmanager
@@ -271,8 +277,8 @@ async def test_a_history_that_was_left_once_is_not_followed_again_even_if_it_see
         await until(lambda: source.failed_loads > 0)
         source.commit(False, False, False)
         source.load_down = None
-        await until(lambda: source.loads == 2)
-        assert not alice_is_active(feed)
+        await until(lambda: not alice_is_active(feed))
+        assert source.loads == 2
 
 
 async def test_an_error_that_nobody_foresaw_does_not_end_the_feed(feed, source, clock):
@@ -283,3 +289,21 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_feed(feed, source, 
         await until(lambda: feed.state is LeaseState.OUTAGE)
         source.down = None
         await until(lambda: feed.fresh)
+
+
+@pytest.mark.parametrize(
+    ("changed", "forgotten"),
+    [
+        (None, [CLOCK]),
+        (replace(CLOCK_NOW, url="http://127.0.0.1:9/elsewhere"), [CLOCK]),
+        (replace(CLOCK_NOW, auth=BearerAuth("sealed")), [CLOCK]),
+        (replace(CLOCK_NOW, enabled=False, sync_warnings=("odd",)), []),
+    ],
+    ids=["deleted", "another address", "another credential", "reached as before"],
+)
+async def test_connections_are_forgotten_wherever_an_upstream_was_changed(feed, source, changed, forgotten):
+    async with running(feed):
+        await until(lambda: feed.fresh)
+        source.changes.append(Change(2, Kind.UPSTREAM, CLOCK, changed))
+        await feed.reach(2)
+    assert source.forgotten == forgotten

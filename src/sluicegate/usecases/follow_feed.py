@@ -6,12 +6,16 @@ poll brought was applied (design, section 5). Changes are applied on the event l
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from sluicegate import telemetry
+from sluicegate.core.catalog import Kind, Upstream
 from sluicegate.core.directory import Directory, RevisionGap
 from sluicegate.core.errors import AuthorizationStale, Unavailable
+from sluicegate.core.events import Change
+from sluicegate.core.identity import UpstreamId
 from sluicegate.core.lease import Lease, LeaseState
 from sluicegate.ports import Clock, FeedSource, Poll, UnreadableLog
 
@@ -29,11 +33,16 @@ SLICE = 500
 """Changes applied before other tasks get a turn."""
 
 
+Forget = Callable[[UpstreamId], Awaitable[None]]
+
+
 class DirectoryFeed:
     """The process's directory and its lease. `run` must be running for anything to be decided for long."""
 
-    def __init__(self, source: FeedSource, clock: Clock, lease: Lease) -> None:
+    def __init__(self, source: FeedSource, clock: Clock, lease: Lease, forget: Forget) -> None:
+        """`forget` is told each upstream that is gone or is to be reached in another way, whoever changed it."""
         self._source = source
+        self._forget = forget
         self._clock = clock
         self._lease = lease
         self._directory: Directory | None = None
@@ -140,6 +149,8 @@ class DirectoryFeed:
                 poll = await self._source.poll(directory.revision)
                 self._check_continues(poll, directory)
                 for count, change in enumerate(poll.changes, 1):
+                    if change.kind is Kind.UPSTREAM and _leads_elsewhere(change, directory):
+                        await self._forget(UpstreamId(change.key))
                     directory.apply(change)
                     if count % SLICE == 0:
                         await asyncio.sleep(0)
@@ -170,3 +181,10 @@ class DirectoryFeed:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(at_most), self._round:
                 await self._round.wait_for(lambda: self._rounds_done >= target)
+
+
+def _leads_elsewhere(change: Change, directory: Directory) -> bool:
+    before, after = directory.upstreams.get(UpstreamId(change.key)), change.entity
+    if before is None:
+        return False
+    return not isinstance(after, Upstream) or (before.url, before.auth) != (after.url, after.auth)

@@ -10,7 +10,7 @@ from sluicegate.core.catalog import BearerAuth, NoAuth, Upstream, UpstreamAuth, 
 from sluicegate.core.errors import Conflict, InvalidInput, Unavailable, UpstreamFailed
 from sluicegate.core.identity import UpstreamId
 from sluicegate.core.permissions import Permission
-from sluicegate.ports import CredentialSealer, Database, Egress, Transaction, Upstreams, Written
+from sluicegate.ports import CredentialSealer, Database, Egress, Transaction, Written
 from sluicegate.usecases.calling import Caller, no_such
 from sluicegate.usecases.paging import Page, PageRequest, page_of
 from sluicegate.usecases.placing import Place, place_after, place_for_new, unmoved
@@ -76,11 +76,8 @@ class Registered(Struct, frozen=True):
 class ManageUpstreams:
     """Changes of upstreams. No connection to the database is held while an upstream is asked."""
 
-    def __init__(
-        self, database: Database, upstreams: Upstreams, sync: SyncUpstream, sealer: CredentialSealer, egress: Egress
-    ) -> None:
+    def __init__(self, database: Database, sync: SyncUpstream, sealer: CredentialSealer, egress: Egress) -> None:
         self._database = database
-        self._upstreams = upstreams
         self._sync = sync
         self._sealer = sealer
         self._egress = egress
@@ -121,8 +118,6 @@ class ManageUpstreams:
         auth = UNSET if change.auth is UNSET else self._sealed(upstream.id, change.auth)
         written = await self._database.write(lambda tx: _change(tx, upstream, place, change, auth))
         reachable_as_before = written.value.url == upstream.url and auth is UNSET
-        if not reachable_as_before:
-            await self._upstreams.forget(upstream.id)
         if reachable_as_before or not written.value.enabled:
             return Written(Registered(written.value, NotSynchronised()), written.revision)
         return await self._synchronised(written)
@@ -131,9 +126,7 @@ class ManageUpstreams:
         """Deletes the upstream and its tools. Raises NotFound, Forbidden, Conflict when it was moved meanwhile."""
         upstream = upstream_named(caller, Permission.UPSTREAMS_MANAGE, name)
         missing = no_such("upstream", name)
-        written = await self._database.write(lambda tx: tx.delete(unmoved(tx, upstream, missing)))
-        await self._upstreams.forget(upstream.id)
-        return written
+        return await self._database.write(lambda tx: tx.delete(unmoved(tx, upstream, missing)))
 
     async def synchronise(self, caller: Caller, name: str) -> Written[SyncReport]:
         """Lists the upstream's tools anew. Raises NotFound, Forbidden, UpstreamFailed."""

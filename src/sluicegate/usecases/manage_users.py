@@ -12,7 +12,7 @@ from sluicegate.core.directory import Directory
 from sluicegate.core.errors import Conflict, InvalidInput
 from sluicegate.core.identity import UserId
 from sluicegate.core.permissions import Permission
-from sluicegate.ports import Database, Transaction, Upstreams, Written
+from sluicegate.ports import Database, Transaction, Written
 from sluicegate.usecases.calling import SHOWN, Caller, no_such, required
 from sluicegate.usecases.paging import Page, PageRequest, page_of
 from sluicegate.usecases.placing import changed_meanwhile
@@ -39,9 +39,8 @@ class UserChange(Struct, frozen=True, forbid_unknown_fields=True):
 class ManageUsers:
     """Changes of user accounts."""
 
-    def __init__(self, database: Database, upstreams: Upstreams) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._upstreams = upstreams
 
     async def create(self, caller: Caller, wanted: NewUser) -> Written[User]:
         """A new account. Raises Forbidden, InvalidInput, Conflict when the address is taken."""
@@ -68,10 +67,7 @@ class ManageUsers:
         """
         user = _managed(caller, name)
         admins = _active_admins(caller.directory)
-        written = await self._database.write(lambda tx: _delete(tx, user, admins))
-        for upstream in written.value:
-            await self._upstreams.forget(upstream.id)
-        return Written(None, written.revision)
+        return await self._database.write(lambda tx: _delete(tx, user, admins))
 
 
 def checked_email(email: str) -> str:
@@ -119,19 +115,20 @@ def _change(tx: Transaction, judged: User, change: UserChange, admins: Sequence[
     return changed
 
 
-def _delete(tx: Transaction, judged: User, admins: Sequence[UserId]) -> list[Upstream]:
+def _delete(tx: Transaction, judged: User, admins: Sequence[UserId]) -> None:
     others = _lock_other_admins(tx, judged, admins)
     user = _unchanged(tx, judged)
     _check_admin_left(user, others)
-    upstreams = tx.find(Upstream, owner_id=user.id)
-    shared_or_private: list[Upstream | VirtualServer] = [*upstreams, *tx.find(VirtualServer, owner_id=user.id)]
-    for owned in shared_or_private:
+    objects: list[Upstream | VirtualServer] = [
+        *tx.find(Upstream, owner_id=user.id),
+        *tx.find(VirtualServer, owner_id=user.id),
+    ]
+    for owned in objects:
         if owned.visibility is Visibility.PRIVATE:
             tx.delete(owned)
         else:
             tx.update(msgspec.structs.replace(owned, owner_id=None))
     tx.delete(user)
-    return [upstream for upstream in upstreams if upstream.visibility is Visibility.PRIVATE]
 
 
 def _unchanged(tx: Transaction, judged: User) -> User:

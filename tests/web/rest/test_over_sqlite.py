@@ -36,7 +36,8 @@ async def app(tmp_path: Path) -> AsyncIterator[App]:
     migrate(url)
     database = open_database(url, pool_size=1, max_overflow=0, pool_timeout=5.0)
     clock = FakeClock(NOW)
-    feed = DirectoryFeed(database.feed_source(), clock, Lease(2.0, 300.0))
+    upstreams = FakeUpstreams({URL: [TOOL]})
+    feed = DirectoryFeed(database.feed_source(), clock, Lease(2.0, 300.0), upstreams.forget)
     await database.write(fill)
     await feed.load()
     following = asyncio.create_task(feed.run())
@@ -44,7 +45,7 @@ async def app(tmp_path: Path) -> AsyncIterator[App]:
         RestContext(
             feed=feed,
             database=database,
-            upstreams=FakeUpstreams({URL: [TOOL]}),
+            upstreams=upstreams,
             sealer=FakeSealer(),
             egress=FakeEgress(),
             issuer=FakeIssuer(),

@@ -205,15 +205,14 @@ async def test_a_change_leaves_what_it_does_not_name() -> None:
     before = upstream(CLOCK, team=PAYMENTS, visibility=Visibility.TEAM)
     assert api.directory.upstreams[CLOCK] == replace(before, enabled=False)
     assert changed["sync"] is None
-    assert api.upstreams.listed == api.upstreams.forgotten == []
+    assert api.upstreams.listed == []
 
 
-async def test_a_new_url_forgets_connections_and_lists_the_tools_anew() -> None:
+async def test_a_new_url_lists_the_tools_anew() -> None:
     api = Api(listings={URL: TOOLS})
     changed = decoded(await api.call(olga, "PATCH", "/v1/upstreams/clock", {"url": URL}), 200)
     assert changed["sync"]["added"] == 2
     assert changed["sync"]["withdrawn"] == 2
-    assert api.upstreams.forgotten == [CLOCK]
 
 
 async def test_what_was_known_of_an_upstream_does_not_hold_at_a_new_url() -> None:
@@ -227,7 +226,6 @@ async def test_a_disabled_upstream_is_not_asked_after_a_change() -> None:
     api = Api()
     changed = decoded(await api.call(olga, "PATCH", "/v1/upstreams/clock", {"url": URL, "enabled": False}), 200)
     assert changed["sync"] is None
-    assert api.upstreams.forgotten == [CLOCK]
     assert api.upstreams.listed == []
 
 
@@ -302,7 +300,6 @@ async def test_a_deleted_upstream_takes_its_tools_along() -> None:
     assert response.status == 204
     assert revision(response) == api.directory.revision
     assert await api.names(olga, "/v1/tools", "public_name") == ["diary__write", "web__fetch"]
-    assert api.upstreams.forgotten == [CLOCK]
 
 
 # --- synchronising on demand --------------------------------------------------------------------------------------

@@ -121,7 +121,6 @@ async def test_a_deleted_users_private_objects_go_and_shared_ones_stay_without_a
     assert api.directory.upstreams[CLOCK].owner_id is None
     assert OLGA not in api.directory.users
     assert api.directory.roles_of(OLGA) == ()
-    assert api.upstreams.forgotten == [DIARY]
 
 
 async def test_a_user_whose_rank_changed_meanwhile_is_a_conflict() -> None:

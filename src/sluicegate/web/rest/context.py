@@ -54,12 +54,12 @@ class UseCases(Struct, frozen=True):
 
 def use_cases(context: RestContext) -> UseCases:
     """The use cases over these ports."""
-    database, upstreams = context.database, context.upstreams
-    sync = SyncUpstream(database, upstreams)
+    database = context.database
+    sync = SyncUpstream(database, context.upstreams)
     return UseCases(
         teams=ManageTeams(database),
-        users=ManageUsers(database, upstreams),
-        upstreams=ManageUpstreams(database, upstreams, sync, context.sealer, context.egress),
+        users=ManageUsers(database),
+        upstreams=ManageUpstreams(database, sync, context.sealer, context.egress),
         tools=ManageTools(database),
         servers=ManageServers(database),
         tokens=ManageTokens(database, context.issuer, context.token_max_lifetime),
