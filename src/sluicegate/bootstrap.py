@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import ipaddress
+import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -136,7 +137,11 @@ class Administration(Struct, frozen=True):
 
 
 def create_app() -> Gateway:
-    """The application of one worker, from the environment. `prepare` must have been through."""
+    """The application of one worker, from the environment. `prepare` must have been through.
+
+    Ctrl-C is left to the parent, which ends its workers: granian sometimes hangs on two signals at once.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     telemetry.configure_logging()
     telemetry.forget_dead_workers()
     return gateway(_adapters(load_settings()))

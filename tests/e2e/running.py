@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ CLI = [sys.executable, "-m", "sluicegate"]
 CLI_WITHIN = 60.0
 """Seconds for one command; starting Python takes most of them on a busy machine."""
 READY_WITHIN = 30.0
+ENDS_WITHIN = 20.0
 MODERN = "2026-07-28"
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 
@@ -129,7 +131,7 @@ def command(environment: Mapping[str, str], *arguments: str) -> subprocess.Compl
 
 @contextmanager
 def serving(folder: Path, settings: Mapping[str, str], *options: str) -> Iterator[Gateway]:
-    """`sluicegate serve` on a free port, ready; ended with its workers."""
+    """`sluicegate serve` on a free port, ready; it ends with code 0."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {
@@ -144,6 +146,22 @@ def serving(folder: Path, settings: Mapping[str, str], *options: str) -> Iterato
         with http() as client:
             wait_until(lambda: client.get(f"{url}/ready").status_code == 200, READY_WITHIN, "the gateway is ready")
         yield gateway
+        end(gateway)
+
+
+def end(gateway: Gateway) -> None:
+    """SIGTERM to the process alone, as a supervisor does, and its exit code 0; it is not reaped here."""
+    os.kill(gateway.pid, signal.SIGTERM)
+    wait_until(lambda: ended(gateway) is not None, ENDS_WITHIN, "the gateway ends")
+    assert ended(gateway) == 0
+
+
+def ended(gateway: Gateway) -> int | None:
+    """The exit code, once there is one."""
+    found = os.waitid(os.P_PID, gateway.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if found is None:
+        return None
+    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
 def wait_until(condition: Callable[[], bool], within: float, promise: str) -> float:

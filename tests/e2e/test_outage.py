@@ -79,9 +79,10 @@ class Seen(Struct, frozen=True):
 
 
 class Story(Struct, frozen=True):
-    """An outage that began at the instant `began`."""
+    """An outage that began at the instant `began`; the early write was sent before the gateway could know of it."""
 
     began: float
+    early_write: httpx2.Response
     lasting: Seen
     strict: Seen
 
@@ -110,6 +111,7 @@ def story(request: pytest.FixtureRequest, postgres: Postgres, postgres_stack: St
 
     with WAYS[request.param](postgres.bouncer):
         began = time.monotonic()
+        early_write = lasting.write()
         wait_until(outage_has_shown, PATIENCE, "both know that the database is gone")
         met = {each: (each.read(), [each.write(), each.write()], each.ready()) for each in both}
         for _ in range(10):
@@ -118,7 +120,7 @@ def story(request: pytest.FixtureRequest, postgres: Postgres, postgres_stack: St
         wait_until(witness.is_fresh, PATIENCE, "all is well again")
     seen = {each: Seen(calls[each], *met[each], each.write(), each.call()) for each in both}
     assert all(each.metric('db_checkouts_total{owner="request"}') == 0 for each in both)
-    return Story(began, seen[lasting], seen[strict])
+    return Story(began, early_write, seen[lasting], seen[strict])
 
 
 def test_calls_and_reads_go_on(story: Story) -> None:
@@ -129,9 +131,10 @@ def test_calls_and_reads_go_on(story: Story) -> None:
 
 
 def test_writes_answer_503_and_say_when_to_try_again(story: Story) -> None:
-    for answer in story.lasting.writes:
-        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
-        assert int(answer.headers["retry-after"]) >= 1
+    early, later = story.early_write, story.lasting.writes
+    assert (early.status_code, early.json()["code"]) == (503, "database_unavailable")
+    assert [(answer.status_code, answer.json()["code"]) for answer in later] == [(503, "authz_stale")] * 2
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in (early, *later))
 
 
 def test_the_gateway_stays_ready_and_says_that_there_is_an_outage(story: Story) -> None:

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 from msgspec import Struct
 
-from tests.e2e.running import CLI, Caller, Gateway, Tokens, claims_of, http, serving, wait_until, workers_of
+from tests.e2e.running import CLI, Caller, Gateway, Tokens, claims_of, end, http, serving, wait_until, workers_of
 
 BOUND = 2.0
 """Seconds, as promised."""
@@ -216,10 +216,7 @@ def test_sigterm_ends_the_process_with_code_0_and_leaves_no_child(two_workers: G
     """The last test of the module: the instance is gone afterwards."""
     with Caller(f"{two_workers.url}/mcp", tokens.alice) as idle:  # a client that keeps its connection open
         assert idle.text("clock__now")
-        os.kill(two_workers.pid, signal.SIGTERM)
-        ended = os.waitid(os.P_PID, two_workers.pid, os.WEXITED | os.WNOWAIT)  # the fixture reaps it
-    assert ended is not None
-    assert (ended.si_code, ended.si_status) == (os.CLD_EXITED, 0)
+        end(two_workers)
     wait_until(lambda: group(two_workers.pid) == [two_workers.pid], PATIENCE, "its children have ended")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.e2e.running import Gateway, command
+from tests.e2e.running import Gateway, command, workers_of
 
 STARTS_WITHIN = 30.0
 ENDS_WITHIN = 15.0
@@ -76,6 +76,19 @@ def test_it_prints_its_address_answers_and_ends_with_code_0_on_ctrl_c(tmp_path: 
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the worker gets it too
         assert process.wait(ENDS_WITHIN) == 0
         wait_until_nobody_is_left(process.pid)
+
+
+def test_a_worker_leaves_ctrl_c_to_its_parent(gateway: Gateway) -> None:
+    """Interrupted by the terminal and ended by its parent at the same time, one worker in twenty hung until killed."""
+    [worker] = workers_of(gateway.pid)
+    assert signal.SIGINT in blocked_signals(worker)
+
+
+def blocked_signals(pid: int) -> set[int]:
+    """The signals that the process's main thread does not take."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    mask = int(next(line for line in lines if line.startswith("SigBlk:")).split()[1], 16)
+    return {number for number in range(1, signal.NSIG) if mask >> (number - 1) & 1}
 
 
 def test_a_port_in_use_is_refused_in_one_sentence(gateway: Gateway, tmp_path: Path) -> None:

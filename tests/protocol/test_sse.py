@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.protocol.sse import EventTooLarge, SseEvent, SseParser
+from sluicegate.protocol.sse import LINE_COST, EventTooLarge, SseEvent, SseParser
 
-LIMIT = 1000
+LIMIT = 10_000
 
 
 def parse(*chunks: bytes, limit: int = LIMIT) -> list[SseEvent]:
@@ -62,7 +62,15 @@ def test_an_endless_event_of_short_lines_is_refused_too() -> None:
         parse(*[b"data:\n"] * (LIMIT + 1))
 
 
-def test_the_limit_is_for_one_event_and_not_for_the_stream() -> None:
+@pytest.mark.parametrize("line", [b"\n", b"\r", b":\n", b"id:\n", b"data:\n"])
+def test_lines_without_end_are_refused_long_before_their_bytes_reach_the_limit(line: bytes) -> None:
+    most = LIMIT // LINE_COST
+    parse(*[line] * most)
+    with pytest.raises(EventTooLarge):
+        parse(*[line] * (most + 1))
+
+
+def test_the_limit_of_bytes_is_for_one_event_and_not_for_the_stream() -> None:
     assert len(parse(*[b"data: " + b"x" * (LIMIT // 2) + b"\n\n"] * 10)) == 10
 
 

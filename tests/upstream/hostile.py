@@ -60,6 +60,10 @@ class Exchange:
         error = {"code": code, "message": "no", **data}
         await self.reply({"jsonrpc": "2.0", "id": self.json["id"], "error": error}, status=status)
 
+    async def reject(self, code: int, message: str = "no", *, status: int = 400, id: str | None = None) -> None:
+        """An error of a server that did not read the request: it does not name its id."""
+        await self.reply({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message}}, status=status)
+
     async def start_stream(self) -> None:
         await self.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
 

@@ -1,7 +1,10 @@
 """Server-side request forgery: every way to name an address that must not be reached, at both places where we look."""
 
+import asyncio
 import socket
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 
 import pytest
@@ -236,3 +239,26 @@ def test_no_socket_is_made_for_an_address_that_is_not_allowed() -> None:
     with pytest.raises(EgressRefused):
         guard.open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80)))
     guard.open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("8.8.8.8", 80))).close()
+
+
+async def test_a_look_up_does_not_wait_for_what_else_the_process_does_in_threads() -> None:
+    let_go = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    busy = loop.run_in_executor(None, let_go.wait, 5)
+    guard = AddressGuard(allow_private=True)
+    try:
+        async with asyncio.timeout(3):
+            assert "127.0.0.1" in await guard.checked_addresses("127.0.0.1", 80)
+        assert not busy.done()
+    finally:
+        let_go.set()
+        guard.close()
+        await busy
+
+
+async def test_nothing_is_looked_up_once_the_upstreams_are_closed(cipher: CredentialCipher) -> None:
+    guard = AddressGuard(allow_private=True)
+    await StreamableHttpUpstreams(guard, cipher, LIMITS).close()
+    with pytest.raises(OSError, match="no more names"):
+        await guard.checked_addresses("127.0.0.1", 80)

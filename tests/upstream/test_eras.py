@@ -1,5 +1,6 @@
 """How an upstream's era is found, believed and found again; and what goes over the wire in each."""
 
+import asyncio
 import json
 
 import pytest
@@ -222,7 +223,61 @@ async def test_a_modern_upstream_that_refuses_one_call_keeps_its_era_and_its_ans
         answer = await upstreams.call_tool(upstream_at(server.url, Era.MODERN), call())
         assert isinstance(answer, UpstreamRefusal)
         assert json.loads(answer.error)["code"] == -32000
+        assert server.methods() == ["tools/call"]
+
+
+async def bare_400(exchange: Exchange) -> None:
+    await exchange.respond(400, b"bad", "text/plain")
+
+
+async def test_after_a_bare_400_the_era_is_asked_for_but_the_call_not_repeated(
+    upstreams: StreamableHttpUpstreams,
+) -> None:
+    executed = 0
+
+    async def lax(exchange: Exchange) -> None:
+        nonlocal executed
+        executed += 1
+        await bare_400(exchange)
+
+    async with Hostile(stateless(lax)) as server:
+        with pytest.raises(UpstreamInvalid, match="HTTP 400"):
+            await upstreams.call_tool(upstream_at(server.url, Era.MODERN), call())
+        assert executed == 1
         assert server.methods() == ["tools/call", "server/discover"]
+
+
+@pytest.mark.parametrize("era", [Era.LEGACY, Era.MODERN])
+async def test_an_error_that_names_our_request_is_an_answer_and_costs_no_probe(
+    era: Era, upstreams: StreamableHttpUpstreams
+) -> None:
+    async def refuses_call(exchange: Exchange) -> None:
+        await exchange.error(-32602, status=400)
+
+    async with Hostile(modern(refuses_call) if era is Era.MODERN else stateless(refuses_call)) as server:
+        for _ in range(3):
+            assert isinstance(await upstreams.call_tool(upstream_at(server.url, era), call()), UpstreamRefusal)
+        assert "server/discover" not in server.methods()
+        assert server.methods().count("tools/call") == 3
+
+
+async def test_many_calls_that_doubt_the_era_at_once_share_a_probe(upstreams: StreamableHttpUpstreams) -> None:
+    all_called = asyncio.Event()
+    legacy = stateless(bare_400)
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.rpc == "tools/call" and server.methods().count("tools/call") == 40:
+            all_called.set()
+        elif exchange.rpc == "server/discover":
+            await all_called.wait()
+        await legacy(exchange)
+
+    async with Hostile(script) as server:
+        calls = [upstreams.call_tool(upstream_at(server.url, Era.LEGACY), call(token=f"tok_{n}")) for n in range(40)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {UpstreamInvalid}
+        assert server.methods().count("tools/call") == 40
+        assert server.methods().count("server/discover") <= 2
 
 
 async def test_a_listing_probes_anew_and_names_what_it_found(upstreams: StreamableHttpUpstreams) -> None:

@@ -20,6 +20,7 @@ from sluicegate.core.catalog import BearerAuth, Era
 from sluicegate.core.errors import UpstreamFailed, UpstreamInvalid, UpstreamTimeout, UpstreamUnreachable
 from sluicegate.ports import UpstreamRefusal
 from sluicegate.upstream.credentials import CredentialCipher
+from sluicegate.upstream.egress import AddressGuard
 from sluicegate.upstream.streamable_http import StreamableHttpUpstreams
 from sluicegate.upstream.transport import Limits
 from tests.upstream.calls import ID, call, result_of, upstream_at
@@ -125,6 +126,37 @@ async def test_a_refused_credential_is_the_upstreams_failure_and_not_a_challenge
     error = await outcome(script, upstreams, cipher)
     assert error.code == "upstream_credential_refused"
     assert str(error) == f"upstream `search` refused our credential (HTTP {status}): check its `auth`"
+
+
+@pytest.mark.parametrize("line", [b"\n", b":\n", b"x\n"])
+async def test_a_stream_of_lines_that_say_nothing_is_cut_early_and_leaves_others_their_turn(
+    line: bytes, cipher: CredentialCipher
+) -> None:
+    upstreams = StreamableHttpUpstreams(
+        AddressGuard(allow_private=True), cipher, Limits(call=5, connect=2, max_answer=8_000_000)
+    )
+    streamed, turns = asyncio.Event(), 0
+
+    async def endless(exchange: Exchange) -> None:
+        await exchange.start_stream()
+        streamed.set()
+        while True:
+            await exchange.chunk(line * 500_000)
+
+    async def others() -> None:
+        nonlocal turns
+        await streamed.wait()
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with Hostile(endless) as server:
+        counting = asyncio.create_task(others())
+        with pytest.raises(UpstreamInvalid, match="more than 8000000 bytes, or in too many lines"):
+            await upstreams.call_tool(upstream_at(server.url, Era.MODERN), call())
+        counting.cancel()
+        await upstreams.close()
+    assert turns >= 5
 
 
 async def closes_at_once(exchange: Exchange) -> None:

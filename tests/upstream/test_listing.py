@@ -8,6 +8,7 @@ from sluicegate.upstream.streamable_http import StreamableHttpUpstreams
 from tests.upstream.calls import upstream_at
 from tests.upstream.hostile import Exchange, Hostile, Json, Script, modern
 
+NEXT = {"nextCursor": "x"}
 NAME_FIRST = b'{"name":"\\u0061", "x":[1.0,{}],"name":"b"}'
 
 
@@ -56,6 +57,19 @@ async def test_pages_without_end_are_cut(upstreams: StreamableHttpUpstreams) -> 
         with pytest.raises(UpstreamInvalid, match="more than 1000 pages"):
             await upstreams.list_tools(upstream_at(server.url))
         assert server.methods().count("tools/list") == 1000
+
+
+async def test_more_tools_than_an_upstream_may_have_are_refused(upstreams: StreamableHttpUpstreams) -> None:
+    async def many(exchange: Exchange) -> None:
+        size = 2500 if "cursor" in exchange.json["params"] else 2500 + over
+        await exchange.result({"tools": [1] * size, **({} if "cursor" in exchange.json["params"] else NEXT)})
+
+    over = 0
+    async with Hostile(modern(many)) as server:
+        assert len((await upstreams.list_tools(upstream_at(server.url))).tools) == 5000
+        over = 1
+        with pytest.raises(UpstreamInvalid, match="upstream `search` lists more than 5000 tools"):
+            await upstreams.list_tools(upstream_at(server.url))
 
 
 async def test_all_pages_together_are_bounded_as_one_answer_is(upstreams: StreamableHttpUpstreams) -> None:

@@ -1,17 +1,19 @@
 """Sessions of a stateful legacy upstream: whose they are, when they die, how they end."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from sluicegate.core.catalog import Era
 from sluicegate.core.errors import UpstreamInvalid
+from sluicegate.ports import UpstreamRefusal
 from sluicegate.upstream.credentials import CredentialCipher
 from sluicegate.upstream.egress import AddressGuard
 from sluicegate.upstream.streamable_http import StreamableHttpUpstreams
 from sluicegate.upstream.transport import Limits
 from tests.upstream.calls import ID, call, result_of, upstream_at
-from tests.upstream.hostile import Exchange, Hostile, LegacySessions, stateless
+from tests.upstream.hostile import Exchange, Hostile, LegacySessions, Script, stateless
 
 HANDSHAKE = ["initialize", "notifications/initialized"]
 
@@ -47,6 +49,60 @@ DENIALS = {
     "as servers on the TypeScript SDK do": (400, None, -32000),
     "as servers on the Python SDK do": (400, "server-error", -32600),
 }
+
+
+async def own_id(exchange: Exchange, code: int) -> None:
+    await exchange.error(code, status=400)
+
+
+async def no_id(exchange: Exchange, code: int) -> None:
+    await exchange.reject(code)
+
+
+async def bare(exchange: Exchange, code: int) -> None:
+    await exchange.respond(400, b"bad", "text/plain")
+
+
+MAY_HAVE_RUN = [
+    (own_id, -32600, LegacySessions),
+    (own_id, -32000, LegacySessions),
+    (own_id, -32600, stateless),
+    (own_id, -32000, stateless),
+    (no_id, -32603, LegacySessions),
+    (no_id, -32600, stateless),
+    (bare, 0, LegacySessions),
+    (bare, 0, stateless),
+]
+
+
+@pytest.mark.parametrize(("refuse", "code", "server_of"), MAY_HAVE_RUN)
+async def test_a_call_that_may_have_run_is_never_sent_again(
+    refuse: Callable[[Exchange, int], Awaitable[None]],
+    code: int,
+    server_of: Callable[[Script], Script],
+    upstreams: StreamableHttpUpstreams,
+) -> None:
+    async def runs(exchange: Exchange) -> None:
+        await refuse(exchange, code)
+
+    async with Hostile(server_of(runs)) as server:
+        try:
+            assert isinstance(await upstreams.call_tool(upstream_at(server.url, Era.LEGACY), call()), UpstreamRefusal)
+        except UpstreamInvalid as error:
+            assert "HTTP 400" in str(error)  # noqa: PT017  the bare ones
+        assert server.methods().count("tools/call") == 1
+
+
+async def test_a_404_of_an_upstream_that_keeps_no_sessions_is_not_a_sessions_end(
+    upstreams: StreamableHttpUpstreams,
+) -> None:
+    async def gone(exchange: Exchange) -> None:
+        await exchange.respond(404, b"", "text/plain")
+
+    async with Hostile(stateless(gone)) as server:
+        with pytest.raises(UpstreamInvalid, match="HTTP 404"):
+            await session_of(upstreams, server, "tok_a")
+        assert server.methods().count("tools/call") == 1
 
 
 @pytest.mark.parametrize("denial", DENIALS)
@@ -175,6 +231,56 @@ async def test_a_late_denial_of_an_old_session_does_not_end_the_new_one(upstream
         assert await session_of(upstreams, server, "tok_a") == "session-2"
         let_go.set()
         assert result_of(await late) == {"session": "session-2"}
+
+
+async def test_a_handshake_that_fails_leaves_no_session_behind(upstreams: StreamableHttpUpstreams) -> None:
+    greeted = LegacySessions(whose)
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.rpc == "notifications/initialized":
+            await exchange.respond(500, b"", "text/plain")
+        else:
+            await greeted(exchange)
+
+    async with Hostile(script) as server:
+        with pytest.raises(UpstreamInvalid, match="notification"):
+            await session_of(upstreams, server, "tok_a")
+        await server.until(lambda: "DELETE" in server.methods())
+        assert greeted.sessions == set()
+
+
+async def test_a_handshake_that_is_cancelled_leaves_no_session_behind(upstreams: StreamableHttpUpstreams) -> None:
+    greeted = LegacySessions(whose)
+
+    async def script(exchange: Exchange) -> None:
+        if exchange.rpc == "notifications/initialized":
+            await exchange.closed()
+        else:
+            await greeted(exchange)
+
+    async with Hostile(script) as server:
+        caller = asyncio.create_task(session_of(upstreams, server, "tok_a"))
+        await server.until(lambda: "notifications/initialized" in server.methods())
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        await server.until(lambda: "DELETE" in server.methods())
+        await server.until(lambda: greeted.sessions == set())
+
+
+async def test_a_session_of_a_version_that_is_not_ours_is_ended(upstreams: StreamableHttpUpstreams) -> None:
+    async def script(exchange: Exchange) -> None:
+        await exchange.result({"protocolVersion": "1999-01-01"}, "Mcp-Session-Id: odd")
+
+    async with Hostile(script) as server:
+        with pytest.raises(UpstreamInvalid, match="no protocol version"):
+            await session_of(upstreams, server, "tok_a")
+        await server.until(lambda: "DELETE" in server.methods())
+        assert {e.headers["mcp-session-id"] for e in server.seen if e.rpc == "DELETE"} == {"odd"}
+
+
+def test_four_thousand_tokens_have_room_for_a_session_each() -> None:
+    assert Limits(call=5, connect=2, max_answer=1).sessions >= 2 * 4000
 
 
 async def test_the_listing_has_a_session_of_its_own_and_ends_it(upstreams: StreamableHttpUpstreams) -> None:

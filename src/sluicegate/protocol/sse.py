@@ -7,10 +7,12 @@ from msgspec import Struct
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
+LINE_COST: Final = 64
+"""Bytes that a line is charged with at least, as one that says nothing costs time too."""
 
 
 class EventTooLarge(Exception):
-    """The stream sent more bytes for one event than were allowed."""
+    """The stream sent more bytes for one event, or more lines in all, than were allowed."""
 
 
 class SseEvent(Struct, frozen=True):
@@ -24,11 +26,12 @@ class SseParser:
     """Turns the chunks of one stream into events; the events never depend on where the chunks were cut.
 
     An event that the stream ends in the middle of is dropped, as the standard demands. Holds at most `max_event`
-    bytes and one chunk.
+    bytes and one chunk; takes one line for each LINE_COST of `max_event`, in the stream as a whole.
     """
 
     def __init__(self, max_event: int) -> None:
         self._max_event = max_event
+        self._lines_left = max_event // LINE_COST
         self._partial = bytearray()
         self._after_cr = False
         self._at_start = True
@@ -48,6 +51,9 @@ class SseParser:
                 line = bytes(self._partial) + line
                 self._partial.clear()
             start = end.end()
+            self._lines_left -= 1
+            if self._lines_left < 0:
+                raise EventTooLarge(f"the stream has more than {self._max_event // LINE_COST} lines")
             self._take(line, events)
         self._partial += chunk[start:]
         self._bound(len(self._partial))

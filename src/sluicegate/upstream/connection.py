@@ -27,6 +27,7 @@ class Connection:
         self._limits = limits
         self._farewells = Farewells(transport)
         self._probing = asyncio.Lock()
+        self._asked = 0
         self._dialect: Dialect | None = self._of_era(upstream.era) if upstream.era is not None else None
         self._under_way = 0
         self._idle = asyncio.Event()
@@ -82,17 +83,23 @@ class Connection:
             if not dialect.contradicted_by(reply):
                 return self._answer(reply)
             found = await self._probe(instead_of=dialect)
-            if found is dialect:
-                return self._answer(reply)
+            if found is dialect or reply.answer is None:
+                return self._answer(reply)  # also a refusal that does not say why: the call may have been run
         return self._answer(await found.call_tool(call))
 
     async def _probe(self, *, instead_of: Dialect | None) -> Dialect:
-        """Asks the upstream how it speaks, unless another call has done so since `instead_of` was the answer."""
+        """Asks the upstream how it speaks, unless somebody did since it said `instead_of`, or while we waited."""
+        asked = self._asked
         async with self._probing:
-            if self._dialect is None or self._dialect is instead_of:
-                self._adopt(Era.MODERN if await speaks_modern(self._transport) else Era.LEGACY)
-            assert self._dialect is not None
+            if self._dialect is None or (self._dialect is instead_of and self._asked == asked):
+                return await self._ask()
             return self._dialect
+
+    async def _ask(self) -> Dialect:
+        self._adopt(Era.MODERN if await speaks_modern(self._transport) else Era.LEGACY)
+        self._asked += 1
+        assert self._dialect is not None
+        return self._dialect
 
     def _adopt(self, era: Era) -> None:
         """Keeps the dialect, and with it the sessions, when the era is as it was."""
@@ -116,11 +123,9 @@ class Connection:
 
     async def _list_tools(self) -> Listing:
         async with self._probing:
-            self._adopt(Era.MODERN if await speaks_modern(self._transport) else Era.LEGACY)
-            dialect = self._dialect
+            dialect = await self._ask()
         if isinstance(dialect, Legacy):
             return await self._list_legacy(dialect)
-        assert dialect is not None
         tools = await all_tools(self._upstream.slug, dialect.list_page, self._limits.max_answer)
         return Listing(tools, Era.MODERN, VERSION)
 

@@ -8,7 +8,9 @@ import asyncio
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -20,6 +22,9 @@ Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 """Name and port to addresses. Raises OSError."""
 
 SETTING = "SLUICEGATE_ALLOW_PRIVATE_UPSTREAMS"
+LOOKUPS = 16
+"""Names that are looked up at once."""
+
 _MAX_URL = 2048
 _AUTHORITY_END = re.compile(r"[/?]")
 _HOST = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*")
@@ -78,18 +83,42 @@ def _embedded(address: IPv6Address) -> IPv4Address | None:
     return None
 
 
-async def system_lookup(host: str, port: int) -> Sequence[str]:
-    """The addresses that the operating system knows for the name."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for _, _, _, _, address in found]
+class SystemLookup:
+    """The addresses that the operating system knows for a name, asked in LOOKUPS threads of its own.
+
+    A name server that does not answer holds them, and nothing else that the process does in threads. What waits for one
+    is bounded too: aiohttp asks for one name once at a time, and drops what its time ran out for.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(LOOKUPS, "sluicegate-dns")
+        self._closed = False
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        """As `Lookup`."""
+        if self._closed:
+            raise OSError("no more names are looked up: the upstreams are closed")
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return [str(address[0]) for _, _, _, _, address in found]
+
+    def close(self) -> None:
+        """Drops what waits; a thread under way ends as soon as the operating system lets it."""
+        self._closed = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class AddressGuard:
     """Implements `ports.Egress`. With `allow_private`, loopback and private addresses are upstreams' too."""
 
-    def __init__(self, *, allow_private: bool, lookup: Lookup = system_lookup) -> None:
+    def __init__(self, *, allow_private: bool, lookup: Lookup | None = None) -> None:
         self._allow_private = allow_private
-        self._lookup = lookup
+        self._system = SystemLookup()
+        self._lookup = lookup or self._system
+
+    def close(self) -> None:
+        """Ends the look-ups."""
+        self._system.close()
 
     def check_url(self, url: str) -> None:
         """Raises EgressRefused unless the URL may be an upstream's. A name is judged later, when it is resolved."""

@@ -8,14 +8,13 @@ from sluicegate.core.errors import UpstreamInvalid
 from sluicegate.ports import ToolCall, UpstreamRefusal, UpstreamResult
 from sluicegate.protocol import legacy as wire
 from sluicegate.protocol.jsonrpc import Code
-from sluicegate.upstream.messages import CLIENT_INFO, error_code, notification, request
+from sluicegate.upstream.messages import CLIENT_INFO, error_code, error_of, notification, request
 from sluicegate.upstream.sessions import Farewells, Session, Sessions
 from sluicegate.upstream.transport import Limits, Reply, Transport
 
 VERSIONS = (*wire.VERSIONS, "2024-11-05")
 """What an upstream may agree on. The oldest had another transport, but servers of ours still answer with it."""
 
-_REJECTED = (400, 404, 405)
 _NO_SUCH_SESSION = (-32000, Code.INVALID_REQUEST)
 """What the SDKs' servers say with HTTP 400, where the specification asks for 404."""
 _MODERN_CODES = (Code.HEADER_MISMATCH, Code.MISSING_CLIENT_CAPABILITY, Code.UNSUPPORTED_PROTOCOL_VERSION)
@@ -37,6 +36,7 @@ class Legacy:
     def __init__(self, name: str, transport: Transport, farewells: Farewells, limits: Limits) -> None:
         self._name = name
         self._transport = transport
+        self._farewells = farewells
         self._sessions = Sessions(self.open_session, farewells, limits.sessions)
 
     async def call_tool(self, call: ToolCall) -> Reply:
@@ -46,7 +46,7 @@ class Legacy:
         """
         session = await self._sessions.of(call.token_id)
         reply = await self._call_in(session, call)
-        if not _denies_session(reply):
+        if not _denies_session(session, reply):
             return reply
         self._sessions.bury(call.token_id, session)
         return await self._call_in(await self._sessions.of(call.token_id), call)
@@ -66,8 +66,13 @@ class Legacy:
         """The handshake: `initialize`, `notifications/initialized`. Raises HandshakeRefused, UpstreamFailed."""
         params: dict[str, object] = {"protocolVersion": VERSIONS[0], "capabilities": {}, "clientInfo": CLIENT_INFO}
         reply = await self._transport.post(request("initialize", params, ()))
-        session = Session(reply.session_id, self._agreed_version(reply))
-        await self._transport.notify(notification("notifications/initialized", session.headers))
+        session = Session(reply.session_id, VERSIONS[0])
+        try:
+            session = Session(reply.session_id, self._agreed_version(reply))
+            await self._transport.notify(notification("notifications/initialized", session.headers))
+        except BaseException:  # also when cancelled: nobody else knows of this session
+            self._farewells.say(session)
+            raise
         return session
 
     def _agreed_version(self, reply: Reply) -> str:
@@ -90,7 +95,7 @@ class Legacy:
 
     def contradicted_by(self, reply: Reply) -> bool:
         """True when the reply looks like that of a server which does not speak this era (any more)."""
-        return _speaks_modern(reply) or reply.status in _REJECTED
+        return _speaks_modern(reply) or reply.rejected
 
     def close(self) -> None:
         """Ends all sessions, in the background."""
@@ -101,8 +106,15 @@ def _speaks_modern(reply: Reply) -> bool:
     return isinstance(reply.answer, UpstreamRefusal) and error_code(reply.answer) in _MODERN_CODES
 
 
-def _denies_session(reply: Reply) -> bool:
-    """True when the upstream does not know the session, or misses one: it restarted, or has become stateful."""
-    if reply.status == 400 and isinstance(reply.answer, UpstreamRefusal):
-        return error_code(reply.answer) in _NO_SUCH_SESSION
-    return reply.status in (400, 404)
+def _denies_session(session: Session, reply: Reply) -> bool:
+    """True when the upstream does not know the session, or misses one: it restarted, or has become stateful.
+
+    Only what cannot come from a call that was run counts, as the call is sent again: the 404 that the specification
+    reserves for this, or an error that names no request.
+    """
+    if reply.status == 404:
+        return session.id is not None
+    if reply.status != 400 or not reply.unread or not isinstance(reply.answer, UpstreamRefusal):
+        return False
+    error = error_of(reply.answer)
+    return error.code in _NO_SUCH_SESSION and (session.id is not None or "session" in error.message.lower())

@@ -12,6 +12,7 @@ from sluicegate.upstream.messages import error_code
 from sluicegate.upstream.transport import Reply
 
 MAX_PAGES = 1000
+MAX_TOOLS = 5000
 
 FetchPage = Callable[[dict[str, object]], Awaitable[Reply]]
 """Asks for the page that these params of `tools/list` name."""
@@ -34,6 +35,8 @@ async def all_tools(name: str, fetch: FetchPage, max_bytes: int) -> tuple[bytes,
         page = _read_page(name, await fetch(params))
         tools += map(bytes, page.tools)
         max_bytes -= sum(map(len, page.tools))
+        if len(tools) > MAX_TOOLS:
+            raise UpstreamInvalid(f"upstream `{name}` lists more than {MAX_TOOLS} tools: split it up")
         if max_bytes < 0:
             raise UpstreamInvalid(f"upstream `{name}` lists more bytes of tools than one answer may have")
         if page.nextCursor is None:

@@ -15,6 +15,7 @@ CLIENT_INFO = {"name": "sluicegate", "version": __version__}
 Headers = tuple[tuple[str, str], ...]
 
 _ids = itertools.count(1)
+_NO_REQUEST = (None, UNSET, "server-error")
 
 
 class Outgoing(Struct, frozen=True):
@@ -37,13 +38,15 @@ class _Envelope(Struct):
     error: Raw | UnsetType = UNSET
 
 
-class _Error(Struct):
+class Error(Struct):
+    """A JSON-RPC error object, but for its `data`."""
+
     code: int
     message: str
 
 
 _envelope = msgspec.json.Decoder(_Envelope)
-_error = msgspec.json.Decoder(_Error)
+_error = msgspec.json.Decoder(Error)
 
 
 def request(method: str, params: Mapping[str, object], headers: Headers) -> Outgoing:
@@ -58,26 +61,37 @@ def notification(method: str, headers: Headers) -> Outgoing:
     return Outgoing(0, msgspec.json.encode({"jsonrpc": "2.0", "method": method}), headers)
 
 
-def read_answer(data: bytes, request_id: int, *, null_is_ours: bool = False) -> UpstreamAnswer | None:
+def read_answer(data: bytes, request_id: int) -> UpstreamAnswer | None:
     """The answer to our request, or None when the message is another one: a notification, or with another id.
 
-    `null_is_ours` takes an error with the id null as the answer too: a server that could not read the request says so
-    like this (JSON-RPC 2.0, section 5). Raises NotAnAnswer.
+    Raises NotAnAnswer.
     """
+    envelope = _read(data)
+    if envelope.method is not UNSET or type(envelope.id) is not int or envelope.id != request_id:
+        return None
+    return _outcome(envelope)
+
+
+def read_rejection(data: bytes) -> UpstreamRefusal | None:
+    """The error of a server that did not read the request, or None: such an error names no request.
+
+    Its id is null (JSON-RPC 2.0, section 5), absent, or what the Python SDK writes instead. Raises NotAnAnswer.
+    """
+    envelope = _read(data)
+    if envelope.method is not UNSET or envelope.error is UNSET or envelope.id not in _NO_REQUEST:
+        return None
+    outcome = _outcome(envelope)
+    return outcome if isinstance(outcome, UpstreamRefusal) else None
+
+
+def _read(data: bytes) -> _Envelope:
     try:
-        data.decode()  # msgspec does not look at the encoding of what it leaves raw
-        envelope = _envelope.decode(data)
+        _ = data.isascii() or data.decode()  # msgspec does not look at the encoding of what it leaves raw
+        return _envelope.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise NotAnAnswer("is not a JSON-RPC message") from None
     except RecursionError:
         raise NotAnAnswer("is nested too deeply") from None
-    if envelope.method is not UNSET:
-        return None
-    if type(envelope.id) is int:
-        ours = envelope.id == request_id
-    else:
-        ours = null_is_ours and envelope.id is None and envelope.error is not UNSET
-    return _outcome(envelope) if ours else None
 
 
 def _outcome(envelope: _Envelope) -> UpstreamAnswer:
@@ -95,7 +109,12 @@ def _outcome(envelope: _Envelope) -> UpstreamAnswer:
 
 def error_code(refusal: UpstreamRefusal) -> int:
     """The code of an upstream's error. Raises NotAnAnswer when it is not an error object."""
+    return error_of(refusal).code
+
+
+def error_of(refusal: UpstreamRefusal) -> Error:
+    """What an upstream's error says. Raises NotAnAnswer when it is not an error object."""
     try:
-        return _error.decode(refusal.error).code
+        return _error.decode(refusal.error)
     except msgspec.DecodeError:
         raise NotAnAnswer("holds an error that is not a JSON-RPC error object") from None

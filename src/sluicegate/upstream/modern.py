@@ -19,7 +19,6 @@ _NO_CAPABILITIES = Raw(b"{}")
 _NO_META: dict[str, Raw] = {}
 _HEADER_SAFE = re.compile(r"[\x20-\x7e]*")
 _PARAM_HEADER = re.compile(r"mcp-param-[!#$%&'*+.^_`|~0-9a-z-]+", re.IGNORECASE)
-_REJECTED = (400, 404, 405)
 _KNOWS_THE_ERA = (Code.HEADER_MISMATCH, Code.MISSING_CLIENT_CAPABILITY)
 _ORDINARY = (*_KNOWS_THE_ERA, Code.METHOD_NOT_FOUND, Code.INVALID_PARAMS)
 
@@ -49,8 +48,9 @@ class Modern:
     def contradicted_by(self, reply: Reply) -> bool:
         """True when the reply looks like that of a server which does not speak this era (any more)."""
         if not isinstance(reply.answer, UpstreamRefusal):
-            return reply.status in _REJECTED
-        return reply.status in _REJECTED and error_code(reply.answer) not in _ORDINARY
+            return reply.rejected
+        code = error_code(reply.answer)
+        return code == Code.UNSUPPORTED_PROTOCOL_VERSION or (reply.rejected and code not in _ORDINARY)
 
     def close(self) -> None:
         """There is nothing to end."""

@@ -47,6 +47,7 @@ class StreamableHttpUpstreams:
         finally:
             for task in self._retiring:
                 task.cancel()
+            self._guard.close()
 
     def _connection(self, upstream: Upstream) -> Connection:
         known = self._connections.get(upstream.id)

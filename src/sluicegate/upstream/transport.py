@@ -7,6 +7,7 @@ another request. Source: specification 2026-07-28 and 2025-11-25, streamable HTT
 import asyncio
 import os
 import re
+from collections.abc import AsyncIterator
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -18,12 +19,16 @@ from sluicegate.core.errors import EgressRefused, UpstreamFailed, UpstreamInvali
 from sluicegate.ports import UpstreamAnswer, UpstreamRefusal
 from sluicegate.protocol.sse import EventTooLarge, SseParser
 from sluicegate.upstream.egress import AddressGuard
-from sluicegate.upstream.messages import Headers, NotAnAnswer, Outgoing, read_answer
+from sluicegate.upstream.messages import Headers, NotAnAnswer, Outgoing, read_answer, read_rejection
 from sluicegate.upstream.pool import GuardedPool
 
 STREAM_END = 0.05
 """Seconds to wait, after the answer came in a stream, for the end of that stream: then the connection can be reused."""
 
+SLICE = 16 * 1024
+"""Bytes of a stream that are looked at in one go: some 10 ms of hostile lines."""
+
+_REJECTED = (400, 404, 405)
 _SESSION_ID = re.compile(r"[\x21-\x7e]{1,1024}")
 _BASE_HEADERS = {
     "Accept": "application/json, text/event-stream",
@@ -40,15 +45,25 @@ class Limits(Struct, frozen=True):
     connect: float
     max_answer: int
     connections: int = 256
-    sessions: int = 1000
+    sessions: int = 10_000
 
 
 class Reply(Struct, frozen=True):
-    """What came back for a request. `answer` is None only for a status outside 2xx without a JSON-RPC error for us."""
+    """What came back for a request. `answer` is None only for a status outside 2xx without a JSON-RPC error for us.
+
+    `unread` tells that the answer is an error which names no request: the upstream did not get as far as reading ours.
+    A server that ran the request knows its id.
+    """
 
     status: int
     session_id: str | None
     answer: UpstreamAnswer | None
+    unread: bool = False
+
+    @property
+    def rejected(self) -> bool:
+        """True when HTTP says no, and no error that names our request says why: perhaps a server of another era."""
+        return self.status in _REJECTED and (self.answer is None or self.unread)
 
 
 class _TooLarge(Exception):
@@ -69,6 +84,20 @@ class _Body:
         if self._left < 0:
             raise _TooLarge
         return chunk
+
+    async def whole(self) -> bytes:
+        """All of it. Raises _TooLarge."""
+        chunks = []
+        while chunk := await self.read():
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    async def slices(self) -> AsyncIterator[bytes]:
+        """What arrives, in slices after each of which all else gets its turn. Raises _TooLarge."""
+        while chunk := await self.read():
+            for start in range(0, len(chunk), SLICE):
+                yield chunk[start : start + SLICE]
+                await asyncio.sleep(0)
 
     async def end(self) -> None:
         """Waits a moment for the end, so that the connection can be used again; no harm if it does not come."""
@@ -123,8 +152,11 @@ class Transport:
                 response.close()  # gives up the connection unless the body has been read to its end
         except NotAnAnswer as error:
             raise self._invalid(f"answered something that {error}") from None
-        except (_TooLarge, EventTooLarge):
+        except _TooLarge:
             raise self._invalid(f"answered with more than {self._limits.max_answer} bytes") from None
+        except EventTooLarge:
+            what = f"answered with more than {self._limits.max_answer} bytes, or in too many lines"
+            raise self._invalid(what) from None
         except (aiohttp.ClientError, OSError, EgressRefused) as error:
             raise self._translated(error) from None  # aiohttp's errors hold the request's headers
 
@@ -163,14 +195,17 @@ class Transport:
         accepted = 200 <= response.status < 300
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         body = _Body(response.content, self._limits.max_answer)
-        answer = None
-        if kind == "text/event-stream" and accepted:
+        if not accepted:
+            refusal, unread = await self._refusal(body, request_id) if kind == "application/json" else (None, False)
+            return Reply(response.status, self._session_id(response), refusal, unread)
+        answer: UpstreamAnswer | None
+        if kind == "text/event-stream":
             answer = await self._from_stream(body, request_id)
         elif kind == "application/json":
-            answer = await self._from_json(body, request_id, accepted)
-        elif accepted:
+            answer = read_answer(await body.whole(), request_id)
+        else:
             raise self._invalid(f"answered HTTP {response.status} with neither JSON nor an event stream")
-        if answer is None and accepted:
+        if answer is None:
             response.hang_up()
             raise self._invalid("answered another request than ours")
         return Reply(response.status, self._session_id(response), answer)
@@ -187,21 +222,19 @@ class Transport:
         if (response.content_length or 0) > self._limits.max_answer:
             raise _TooLarge
 
-    async def _from_json(self, body: _Body, request_id: int, accepted: bool) -> UpstreamAnswer | None:
-        chunks = []
-        while chunk := await body.read():
-            chunks.append(chunk)
+    async def _refusal(self, body: _Body, request_id: int) -> tuple[UpstreamRefusal | None, bool]:
+        """The error that explains a status outside 2xx, if one does, and whether it is `Reply.unread`."""
+        data = await body.whole()
         try:
-            answer = read_answer(b"".join(chunks), request_id, null_is_ours=not accepted)
+            rejection = read_rejection(data)
+            answer = rejection or read_answer(data, request_id)
         except NotAnAnswer:
-            if accepted:
-                raise
-            return None
-        return answer if accepted or isinstance(answer, UpstreamRefusal) else None
+            return None, False
+        return (answer, rejection is not None) if isinstance(answer, UpstreamRefusal) else (None, False)
 
     async def _from_stream(self, body: _Body, request_id: int) -> UpstreamAnswer:
         parser = SseParser(self._limits.max_answer)
-        while chunk := await body.read():
+        async for chunk in body.slices():
             for event in parser.feed(chunk):
                 if event.type != "message" or not event.data:
                     continue

@@ -3,6 +3,7 @@
 The listing happens between two database transactions, never inside one. A refresh never touches an override.
 """
 
+import asyncio
 from collections.abc import Iterable
 
 import msgspec
@@ -38,7 +39,8 @@ class SyncUpstream:
     async def __call__(self, upstream: Upstream) -> Written[SyncReport]:
         """Raises UpstreamFailed when the upstream cannot be listed (nothing is changed then), DatabaseBusy."""
         listing = await self._upstreams.list_tools(upstream)
-        wanted, warnings = readable_tools(upstream.slug, listing.tools)
+        # in a thread: a long list of deep tools would hold up every request
+        wanted, warnings = await asyncio.to_thread(readable_tools, upstream.slug, listing.tools)
         return await self._database.write(lambda tx: record(tx, upstream, listing, wanted, warnings))
 
 
