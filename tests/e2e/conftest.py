@@ -8,11 +8,10 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from msgspec import Struct
@@ -97,37 +96,123 @@ class Postgres(Struct, frozen=True):
     url: str
 
 
-@pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("e2e")
+class Opening:
+    """Enters context managers, each once and in a thread of its own: on two cores, two processes start at a time."""
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self.folders = folders
+        self._entered = ExitStack()
+        self._pool = ThreadPoolExecutor()
+        self._begun: dict[object, Future[Any]] = {}
+
+    def begin(self, context: "Context[T]") -> Future[T]:
+        """Goes on in the background."""
+        if context not in self._begun:
+            self._begun[context] = self._pool.submit(lambda: self._entered.enter_context(context(self)))
+        return self._begun[context]
+
+    def get(self, context: "Context[T]") -> T:
+        """What the context gives, when it is there."""
+        return self.begin(context).result()
+
+    def close(self) -> None:
+        """Leaves all of them, last entered first."""
+        self._pool.shutdown()
+        self._entered.close()
 
 
-@pytest.fixture(scope="session")
-def upstreams(home: Path) -> Iterator[Upstreams]:
+Context = Callable[[Opening], AbstractContextManager[T]]
+
+
+@contextmanager
+def example_upstreams(opening: Opening) -> Iterator[Upstreams]:
     """`clock` speaks the legacy era only, `web` the modern one only."""
+    home = opening.folders.mktemp("upstreams")
     found = Upstreams(free_port(), free_port(), secrets.token_urlsafe())
     clock = [sys.executable, str(ROOT / "examples/clock_upstream.py"), str(found.clock)]
     web = [sys.executable, str(ROOT / "examples/web_upstream.py"), str(found.web)]
-    with ExitStack() as stack:
-        together(
-            stack,
-            server(clock, found.clock, home, {}),
-            server(web, found.web, home, {"WEB_TOKEN": found.web_token}),
-        )
+    with server(clock, found.clock, home, {}), server(web, found.web, home, {"WEB_TOKEN": found.web_token}):
         yield found
 
 
-@pytest.fixture(scope="session")
-def stack(home: Path, upstreams: Upstreams) -> Iterator[Stack]:
+@contextmanager
+def sqlite_stack(opening: Opening) -> Iterator[Stack]:
     """On SQLite, with one database connection for all writers."""
+    opening.begin(example_upstreams)
+    settings = {"SLUICEGATE_DB_POOL_SIZE": "1", "SLUICEGATE_UPSTREAM_TIMEOUT": str(UPSTREAM_TIMEOUT)}
+    with populated(opening, "sqlite", settings) as found:
+        yield found
+
+
+@contextmanager
+def private_postgresql(_: Opening) -> Iterator[Postgres]:
+    with postgresql() as cluster, fresh_database(cluster) as database:
+        bouncer = Bouncer(cluster)
+        try:
+            url = f"postgresql://sluicegate@127.0.0.1:{bouncer.port}/{database}"
+            yield Postgres(cluster, bouncer, url)
+        finally:
+            bouncer.close()
+
+
+@contextmanager
+def postgresql_stack(opening: Opening) -> Iterator[Stack]:
+    """On PostgreSQL through PgBouncer in transaction mode, with one database connection for all writers."""
     settings = {
+        "SLUICEGATE_DATABASE_URL": opening.get(private_postgresql).url,
         "SLUICEGATE_DB_POOL_SIZE": "1",
-        "SLUICEGATE_UPSTREAM_TIMEOUT": str(UPSTREAM_TIMEOUT),
-        "WEB_TOKEN": upstreams.web_token,
+        "SLUICEGATE_DB_POOL_TIMEOUT": "1.5",
     }
-    with serving(home, settings) as gateway:
-        gateway.apply(home, upstreams.declaration())
+    migrated = command(settings, "migrate")
+    assert migrated.returncode == 0, migrated.stderr
+    with populated(opening, "postgresql", settings) as found:
+        yield found
+
+
+@contextmanager
+def populated(opening: Opening, name: str, settings: Mapping[str, str]) -> Iterator[Stack]:
+    """A gateway with the world of `examples/demo.yaml`, applied while it serves."""
+    home = opening.folders.mktemp(name)
+    web_token = {"WEB_TOKEN": opening.get(example_upstreams).web_token}
+    with serving(home, {**settings, **web_token}) as gateway:
+        gateway.apply(home, opening.get(example_upstreams).declaration())
         yield Stack(gateway, tokens_of(gateway))
+
+
+def tokens_of(gateway: Gateway) -> Tokens:
+    """The admin's by the command line, as on the first day; those of others by the API, which is faster."""
+    root = gateway.token("root@example.com")
+    others = [gateway.issue(root, f"{name}@example.com") for name in ("alice", "bob")]
+    return Tokens(root, *others)
+
+
+@pytest.fixture(scope="session")
+def opening(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opening]:
+    """Begins at once with what tests of this session will ask for."""
+    found = Opening(tmp_path_factory)
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    for name, context in {"stack": sqlite_stack, "postgres": postgresql_stack}.items():
+        if name in wanted:
+            found.begin(context)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.fixture(scope="session")
+def stack(opening: Opening) -> Stack:
+    return opening.get(sqlite_stack)
+
+
+@pytest.fixture(scope="session")
+def postgres(opening: Opening) -> Postgres:
+    return opening.get(private_postgresql)
+
+
+@pytest.fixture(scope="session")
+def postgres_stack(opening: Opening) -> Stack:
+    return opening.get(postgresql_stack)
 
 
 @pytest.fixture(scope="session")
@@ -141,52 +226,9 @@ def tokens(stack: Stack) -> Tokens:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with postgresql() as cluster, fresh_database(cluster) as database:
-        bouncer = Bouncer(cluster)
-        try:
-            url = f"postgresql://sluicegate@127.0.0.1:{bouncer.port}/{database}"
-            yield Postgres(cluster, bouncer, url)
-        finally:
-            bouncer.close()
-
-
-@pytest.fixture(scope="session")
-def postgres_stack(
-    postgres: Postgres, upstreams: Upstreams, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stack]:
-    """On PostgreSQL through PgBouncer in transaction mode, with one database connection for all writers."""
-    home = tmp_path_factory.mktemp("e2e-postgresql")
-    settings = {
-        "SLUICEGATE_DATABASE_URL": postgres.url,
-        "SLUICEGATE_DB_POOL_SIZE": "1",
-        "SLUICEGATE_DB_POOL_TIMEOUT": "1.5",
-        "WEB_TOKEN": upstreams.web_token,
-    }
-    migrated = command(settings, "migrate")
-    assert migrated.returncode == 0, migrated.stderr
-    with serving(home, settings) as gateway:
-        gateway.apply(home, upstreams.declaration())
-        yield Stack(gateway, tokens_of(gateway))
-
-
-@pytest.fixture(scope="session")
-def everything(home: Path) -> Iterator[str]:
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of `@modelcontextprotocol/server-everything`."""
     port = free_port()
     node = [str(NODE), "--import", ON_LOOPBACK, str(EVERYTHING), "streamableHttp"]
-    with server(node, port, home, {"PORT": str(port)}):
+    with server(node, port, tmp_path_factory.mktemp("everything"), {"PORT": str(port)}):
         yield f"http://127.0.0.1:{port}/mcp"
-
-
-def tokens_of(gateway: Gateway) -> Tokens:
-    """The admin's by the command line, as on the first day; those of others by the API, which is faster."""
-    root = gateway.token("root@example.com")
-    others = [gateway.issue(root, f"{name}@example.com") for name in ("alice", "bob")]
-    return Tokens(root, *others)
-
-
-def together(stack: ExitStack, *contexts: AbstractContextManager[T]) -> list[T]:
-    """Enters all of them at the same time."""
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(stack.enter_context, contexts))

@@ -25,6 +25,8 @@ CLI_WITHIN = 60.0
 READY_WITHIN = 30.0
 ENDS_WITHIN = 20.0
 MODERN = "2026-07-28"
+PARENT, GROUP = 1, 2
+"""Fields of `/proc/…/stat`, counted from the state."""
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 
 
@@ -150,10 +152,16 @@ def serving(folder: Path, settings: Mapping[str, str], *options: str) -> Iterato
 
 
 def end(gateway: Gateway) -> None:
-    """SIGTERM to the process alone, as a supervisor does, and its exit code 0; it is not reaped here."""
+    """SIGTERM to the process alone, as a supervisor does."""
     os.kill(gateway.pid, signal.SIGTERM)
+    has_ended_well(gateway)
+
+
+def has_ended_well(gateway: Gateway) -> None:
+    """Waits for the exit code, which must be 0, and until no child is left. The process is not reaped here."""
     wait_until(lambda: ended(gateway) is not None, ENDS_WITHIN, "the gateway ends")
     assert ended(gateway) == 0
+    wait_until(lambda: group(gateway.pid) == [gateway.pid], ENDS_WITHIN, "its children have ended")
 
 
 def ended(gateway: Gateway) -> int | None:
@@ -162,6 +170,19 @@ def ended(gateway: Gateway) -> int | None:
     if found is None:
         return None
     return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+
+def group(leader: int) -> list[int]:
+    """The processes of a process group, those among them that have ended but were not reaped."""
+    return [int(stat.parent.name) for stat in Path("/proc").glob("[0-9]*/stat") if number_in(stat, GROUP) == leader]
+
+
+def number_in(stat: Path, field: int) -> int | None:
+    """A field of `/proc/…/stat`, counted from the state; None when the process has ended meanwhile."""
+    try:
+        return int(stat.read_text().rpartition(")")[2].split()[field])
+    except OSError:
+        return None
 
 
 def wait_until(condition: Callable[[], bool], within: float, promise: str) -> float:
@@ -206,12 +227,7 @@ def workers_of(pid: int) -> list[int]:
 
 def descendants(pid: int) -> list[int]:
     """The process and all that it has started and that live."""
-    parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # it ended meanwhile
+    parents = {int(stat.parent.name): number_in(stat, PARENT) for stat in Path("/proc").glob("[0-9]*/stat")}
     family = [pid]
     for known in family:
         family += [child for child, parent in parents.items() if parent == known]

@@ -121,7 +121,7 @@ def _run(settings: Settings, address: str, port: int) -> None:
         server.serve()
     except SystemExit:
         if server.interrupt_signal:
-            return  # Ctrl-C reaches the workers too, and one that ends before it is told to counts as failed
+            return  # a signal to the whole group reaches the workers too, and one that ends untold counts as failed
         raise
 
 
