@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import structlog
 from msgspec import Struct
@@ -197,7 +197,11 @@ def prepare(settings: Settings) -> list[str]:
     _keys(settings)
     _encryption_key(settings)
     _ready_schema(settings)
-    _open_database(settings).close()  # a database that cannot be written is named here, not by workers that crash
+    adapters = _adapters(settings)  # what would make every worker crash is named here, once
+    try:
+        gateway(adapters)
+    finally:
+        adapters.database.close()
     warning = None if _is_postgresql(settings) else wal_reset_warning(linked_version())
     return [warning] if warning else []
 
@@ -250,9 +254,17 @@ def _public_url(settings: Settings) -> str:
 
 def _host_of(public_url: str) -> str:
     parts = urlsplit(public_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise ConfigurationError("SLUICEGATE_PUBLIC_URL must look like https://gateway.example.com")
+    odd = parts.username or parts.query or parts.fragment or parts.path not in ("", "/") or not _has_good_port(parts)
+    if parts.scheme not in ("http", "https") or not parts.hostname or odd:
+        raise ConfigurationError("SLUICEGATE_PUBLIC_URL must look like https://gateway.example.com, without a path")
     return f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+
+
+def _has_good_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
 
 
 def _metrics_access(settings: Settings) -> MetricsAccess:

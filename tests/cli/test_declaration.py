@@ -62,7 +62,7 @@ teams:
   - {slug: payments}
 """
     assert refusals(file, text) == [
-        "line 2: `clock` is not the name of a tool: write UPSTREAM__TOOL, where TOOL may hold `*`",
+        "line 2: `clock` is not a selector: write upstream__tool, where the tool's name may hold `*`",
         "line 4: `nobody` is not an email address",
         "line 7: `payments` is already declared in line 6",
     ]
@@ -101,8 +101,8 @@ teams:
             "line 2: the environment variable `NOT_SET_HERE` is not set: it holds this upstream's token",
         ),
         ("servers:\n - {slug: s, tools: [{tool: a__b}]}", "line 2: `as` is missing"),
-        ("servers:\n - {slug: s, tools: [{tool: 'a__*', as: b}]}", "line 2: `a__*` may stand for several tools"),
-        ("servers:\n - {slug: s, tools: [{tool: a__b, as: 'b c'}]}", "line 2: `b c` cannot be the name of a tool"),
+        ("servers:\n - {slug: s, tools: [{tool: 'a__*', as: b}]}", "line 2: `a__*` may select several tools"),
+        ("servers:\n - {slug: s, tools: [{tool: a__b, as: 'b c'}]}", "line 2: `b c` is not an alias"),
         (
             "servers:\n - slug: s\n   tools:\n     - {tool: a__b, as: c}\n     - {tool: a__d, as: c}",
             "line 4: two tools cannot both be named `c`",

@@ -5,14 +5,13 @@ Over real sockets, because half of these never reach our own code in a test with
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.auth import forge
 from tests.e2e import bad_requests
+from tests.e2e.forging import Forge, forged, signing_key
 from tests.e2e.running import Caller, Gateway, Tokens, claims_of, http, unb64, wait_until, workers_of
 from tests.e2e.wire import LIST, exchange, head, post
 
@@ -39,31 +38,6 @@ def test_without_a_token_every_path_and_method_is_401(gateway: Gateway, path: st
     answer = exchange(gateway.port, head(method, path, "Content-Length: 0"))
     assert (answer.status, answer.code) == (401, "token_missing")
     assert answer.headers["www-authenticate"].startswith("Bearer ")
-
-
-Forge = Callable[[Gateway, Tokens], str]
-
-
-def forged(
-    payload: dict[str, Any] | None = None, header: dict[str, Any] | None = None, seed: bytes | None = None
-) -> Forge:
-    """alice's token with these changes, signed with the gateway's own key unless another one is given."""
-
-    def make(gateway: Gateway, tokens: Tokens) -> str:
-        jwk = signing_key(gateway)
-        changed_header = {"alg": "EdDSA", "kid": jwk["kid"], "typ": "at+jwt"} | (header or {})
-        changed_payload = claims_of(tokens.alice) | (payload or {})
-        return forge.sealed(
-            json.dumps(changed_header).encode(), json.dumps(changed_payload).encode(), seed or unb64(jwk["d"])
-        )
-
-    return make
-
-
-def signing_key(gateway: Gateway) -> dict[str, str]:
-    file = Path(gateway.environment["SLUICEGATE_DATA_DIR"]) / "jwt-keys.json"
-    key: dict[str, str] = json.loads(file.read_text())["keys"][0]
-    return key
 
 
 def unsigned(gateway: Gateway, tokens: Tokens) -> str:

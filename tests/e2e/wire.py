@@ -3,6 +3,8 @@
 import json
 import select
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from msgspec import Struct
@@ -53,16 +55,26 @@ def chunked(body: bytes) -> bytes:
 
 def exchange(port: int, request: bytes) -> Answer:
     """Sends the bytes, until an answer begins to come, and reads that answer."""
+    with sent(port, request) as answer:
+        return answer()
+
+
+@contextmanager
+def sent(port: int, request: bytes) -> Iterator[Callable[[], Answer]]:
+    """Has sent the bytes, on a connection of their own; the answer is read when it is asked for."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         _send(connection, request)
-        with connection.makefile("rb") as stream:
-            status = int(stream.readline().split()[1])
-            headers: dict[str, str] = {}
-            while (line := stream.readline().strip()) != b"":
-                name, _, value = line.decode("latin-1").partition(":")
-                headers[name.lower()] = value.strip()
-            without_body = request.startswith(b"HEAD ")
-            body = b"" if without_body else stream.read(int(headers.get("content-length", 0)))
+        yield lambda: _answer(connection, without_body=request.startswith(b"HEAD "))
+
+
+def _answer(connection: socket.socket, *, without_body: bool) -> Answer:
+    with connection.makefile("rb") as stream:
+        status = int(stream.readline().split()[1])
+        headers: dict[str, str] = {}
+        while (line := stream.readline().strip()) != b"":
+            name, _, value = line.decode("latin-1").partition(":")
+            headers[name.lower()] = value.strip()
+        body = b"" if without_body else stream.read(int(headers.get("content-length", 0)))
     return Answer(status, headers, body)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sluicegate.core.errors import DatabaseBusy
-from sluicegate.store import linked_version, open_database, wal_reset_warning
+from sluicegate.store import linked_version, migrate, open_database, wal_reset_warning
 from sluicegate.store.lending import ONE, Access, transaction
 from sluicegate.store.location import engine_for, located
 from sluicegate.store.sqlite import driver
@@ -58,4 +58,33 @@ async def test_a_writer_that_waits_too_long_for_another_process_is_told_so(sqlit
             await database.write(inserting(world.team(PAYMENTS, "payments")))
     assert (await database.feed_source().poll(0)).revision == 0  # readers do not wait for a writer
     other.close()
+    database.close()
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+async def test_a_file_that_takes_the_place_of_the_database_is_followed_from_the_next_use(
+    sqlite_path: Path, url: str
+) -> None:
+    """Or a restored backup would go unseen, and with it every revocation."""
+    database = open_database(url, pool_size=1, max_overflow=0, pool_timeout=5.0)
+    before = await database.feed_source().poll(0)
+    other = sqlite_path.with_name("other.db")
+    migrate(f"sqlite:///{other}")
+    for leftover in sqlite_path.parent.glob(f"{sqlite_path.name}-*"):
+        leftover.unlink()
+    other.replace(sqlite_path)
+    after = await database.feed_source().poll(0)
+    assert after.epoch != before.epoch
+    database.close()
+
+
+async def test_while_the_file_is_gone_nothing_is_read_from_the_old_one(sqlite_path: Path, url: str) -> None:
+    database = open_database(url, pool_size=1, max_overflow=0, pool_timeout=5.0)
+    await database.feed_source().poll(0)
+    remove(sqlite_path)
+    with pytest.raises(DatabaseBusy, match="is gone"):
+        await database.feed_source().poll(0)
     database.close()

@@ -8,10 +8,10 @@ from typing import Protocol, TypeVar
 from msgspec import UNSET, UnsetType
 
 from sluicegate.cli.yaml_parts import Part, read_yaml
-from sluicegate.core.catalog import SEPARATOR, ToolSelector, Visibility, checked_slug
+from sluicegate.core.catalog import Visibility, checked_slug
 from sluicegate.core.errors import InvalidInput
 from sluicegate.core.permissions import Role
-from sluicegate.protocol.tools import NAME
+from sluicegate.core.routing import checked_selector
 from sluicegate.usecases.apply_form import (
     Declaration,
     DeclaredMembership,
@@ -162,16 +162,10 @@ def _selector(part: Part) -> DeclaredSelector:
         found = part.members(("tool", "as"))
         tool, alias = found["tool"], found["as"].text()
     name = tool.text()
-    slug, separator, pattern = name.partition(SEPARATOR)
-    if not (slug and separator and pattern):
-        raise tool.odd(
-            f"`{name[:80]}` is not the name of a tool: write UPSTREAM{SEPARATOR}TOOL, where TOOL may hold `*`"
-        )
-    if alias is not None and "*" in pattern:
-        raise tool.odd(f"`{name[:80]}` may stand for several tools, so it cannot have a name of its own")
-    if alias is not None and not NAME.fullmatch(alias):
-        raise part.odd(f"`{alias[:80]}` cannot be the name of a tool: it has 1 to 128 of A-Z a-z 0-9 _ - .")
-    return DeclaredSelector(part.line, ToolSelector(name, alias))
+    try:
+        return DeclaredSelector(part.line, checked_selector(name, alias))
+    except InvalidInput as error:
+        raise tool.odd(str(error)) from None
 
 
 def _ownership(found: dict[str, Part]) -> Ownership:

@@ -44,7 +44,8 @@ def demo(
     """Start two upstreams and a gateway on free ports of this machine and show what the gateway does."""
     _require_parts()
     telemetry.configure_logging()
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with _folder(keep_running) as folder:
             _perform(folder, keep_running)

@@ -6,6 +6,7 @@ revision log. Slugs are `[a-z0-9-]`; ids carry a prefix with an underscore, so n
 
 import re
 import secrets
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal
 
@@ -125,6 +126,13 @@ class VirtualServer(Entity, frozen=True, gc=False):
     visibility: Visibility
     enabled: bool
     tools: tuple[ToolSelector, ...]
+
+
+class Selection(Struct, frozen=True, gc=False):
+    """What a virtual server selects, by the names on its endpoint."""
+
+    by_name: Mapping[str, Tool]
+    ids: frozenset[ToolId]
 
 
 class Token(Entity, frozen=True, gc=False):

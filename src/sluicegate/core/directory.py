@@ -3,15 +3,13 @@
 Plain dictionaries, mutated synchronously: whoever reads it without an `await` in between sees one consistent world.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from sluicegate.core.catalog import (
     Entity,
     Kind,
     Membership,
+    Selection,
     Team,
     Token,
     Tool,
@@ -22,9 +20,6 @@ from sluicegate.core.catalog import (
 from sluicegate.core.events import Change
 from sluicegate.core.identity import ServerId, TeamId, TokenId, ToolId, UpstreamId, UserId
 from sluicegate.core.permissions import Role
-
-if TYPE_CHECKING:
-    from sluicegate.core.routing import Selection
 
 NO_TOOLS: Mapping[str, Tool] = {}
 

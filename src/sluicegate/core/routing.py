@@ -6,26 +6,18 @@ own name, where that is unique in the selection; else `upstream__tool`. Both map
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from msgspec import Struct
 
-from sluicegate.core.catalog import SEPARATOR, SLUG, Tool, ToolSelector, VirtualServer, public_name
+from sluicegate.core.catalog import SEPARATOR, SLUG, Selection, Tool, ToolSelector, VirtualServer, public_name
 from sluicegate.core.directory import Directory
 from sluicegate.core.errors import InvalidInput
-from sluicegate.core.identity import ToolId
 
 OWN_NAME_PATTERN = re.compile(r"[A-Za-z0-9_.*-]{1,128}")
 ALIAS = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 MAX_SELECTORS = 1000
 """Selectors of one virtual server."""
-
-
-class Selection(Struct, frozen=True, gc=False):
-    """What a virtual server selects, by the names on its endpoint."""
-
-    by_name: Mapping[str, Tool]
-    ids: frozenset[ToolId]
 
 
 class Merged(Struct, frozen=True, gc=False):

@@ -1,9 +1,13 @@
 """SQLite: the driver, a connection's settings, and how a transaction begins."""
 
+from pathlib import Path
+
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
+from sluicegate.core.errors import DatabaseBusy
 from sluicegate.store.lending import Access, PoolSize, begin_explicitly
 
 try:
@@ -14,6 +18,7 @@ except ImportError:
 __all__ = ["driver", "linked_version", "sqlite_engine", "wal_reset_warning"]
 
 Version = tuple[int, int, int]
+_FILE = "sluicegate_file"
 
 
 def linked_version() -> Version:
@@ -45,8 +50,34 @@ def sqlite_engine(url: URL, size: PoolSize, busy_timeout: float) -> Engine:
         hide_parameters=True,
     )
     event.listen(engine, "connect", _set_up)
+    _refuse_replaced_file(engine, Path(url.database or ""))
     begin_explicitly(engine, lambda access, _: "BEGIN IMMEDIATE" if access is Access.WRITE else "BEGIN")
     return engine
+
+
+def _refuse_replaced_file(engine: Engine, path: Path) -> None:
+    """A pooled connection would go on with the old file after another one took its place, and never see a change."""
+
+    def remember(_: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        entry.info[_FILE] = _identity(path)
+
+    def check(_: DBAPIConnection, entry: ConnectionPoolEntry, __: PoolProxiedConnection) -> None:
+        now = _identity(path)
+        if now is None:
+            raise DatabaseBusy(f"the database file `{path}` is gone: put it back")
+        if entry.info[_FILE] != now:
+            raise DisconnectionError(f"the database file `{path}` was replaced")  # the pool opens the new one
+
+    event.listen(engine, "connect", remember)
+    event.listen(engine, "checkout", check)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text, update
 from sqlalchemy.exc import DBAPIError
 
 from sluicegate.core.errors import ConfigurationError
 from sluicegate.store.lending import ONE, Access, transaction
 from sluicegate.store.location import Location, SqliteFile, engine_for, located
-from sluicegate.store.schema import VERSIONS
+from sluicegate.store.schema import VERSIONS, authz_head
 
 PATIENCE = 5.0
 """Seconds for the statements of a check."""
@@ -63,6 +63,7 @@ def check_usable(engine: Engine, location: Location) -> None:
         raise ConfigurationError(f"{location} does not exist: run `sluicegate migrate`")
     with explained(location), transaction(engine, Access.WRITE, PATIENCE) as connection:
         refuse_unless_current(state_of(connection), location)
+        connection.execute(update(authz_head).values(rev=authz_head.c.rev))  # beginning alone is no proof on SQLite
 
 
 def refuse_unless_current(state: SchemaState, location: Location) -> None:

@@ -135,7 +135,7 @@ class DirectoryFeed:
             self._failing = False
         except (Unavailable, UnreadableLog) as error:
             if not self._failing:
-                log.warning("authorization data cannot be read", error=str(error))
+                log.warning("authorization data cannot be read", error=str(error), cause=repr(error.__cause__))
             self._failing = True
         except Exception:  # of a background loop: whatever it is, the lease bounds what it can do
             telemetry.unexpected_errors.labels("feed").inc()

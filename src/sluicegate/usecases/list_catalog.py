@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-from operator import itemgetter
 
 from msgspec import Struct
 
@@ -26,13 +25,10 @@ class ToolPage(Struct, frozen=True):
 def list_tools(caller: Caller, permission: Permission, entrance: Entrance, cursor: str | None) -> ToolPage:
     """One page of the tools on which the caller has `permission`. Raises InvalidInput for a cursor not of ours."""
     after = "" if cursor is None else decode_cursor(cursor)
-    usable = [
-        (name, tool)
-        for name, tool in tools_at(entrance, caller.directory)
-        if name > after and caller.may(permission, tool)
-    ]
-    usable.sort(key=itemgetter(0))
-    page = usable[:PAGE]
+    offered = {name: tool for name, tool in tools_at(entrance, caller.directory) if name > after}
+    allowed = {tool.id for tool in caller.visible(permission, offered.values())}
+    usable = sorted(name for name, tool in offered.items() if tool.id in allowed)
+    page = [(name, offered[name]) for name in usable[:PAGE]]
     return ToolPage(page, encode_cursor(page[-1][0]) if len(usable) > PAGE else None)
 
 
