@@ -65,26 +65,32 @@ def remove(path: Path) -> None:
     path.unlink()
 
 
-async def test_a_file_that_takes_the_place_of_the_database_is_followed_from_the_next_use(
-    sqlite_path: Path, url: str
-) -> None:
+async def test_a_file_that_takes_the_place_of_the_database_is_followed_from_the_next_use(tmp_path: Path) -> None:
     """Or a restored backup would go unseen, and with it every revocation."""
-    database = open_database(url, pool_size=1, max_overflow=0, pool_timeout=5.0)
+    path, other = tmp_path / "gate.db", tmp_path / "other.db"
+    for file in (path, other):
+        migrate(f"sqlite:///{file}")
+    database = open_database(f"sqlite:///{path}", pool_size=1, max_overflow=0, pool_timeout=5.0)
     before = await database.feed_source().poll(0)
-    other = sqlite_path.with_name("other.db")
-    migrate(f"sqlite:///{other}")
-    for leftover in sqlite_path.parent.glob(f"{sqlite_path.name}-*"):
-        leftover.unlink()
-    other.replace(sqlite_path)
+    replace_database(path, other)
     after = await database.feed_source().poll(0)
     assert after.epoch != before.epoch
     database.close()
 
 
-async def test_while_the_file_is_gone_nothing_is_read_from_the_old_one(sqlite_path: Path, url: str) -> None:
-    database = open_database(url, pool_size=1, max_overflow=0, pool_timeout=5.0)
+async def test_while_the_file_is_gone_nothing_is_read_from_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "gate.db"
+    migrate(f"sqlite:///{path}")
+    database = open_database(f"sqlite:///{path}", pool_size=1, max_overflow=0, pool_timeout=5.0)
     await database.feed_source().poll(0)
-    remove(sqlite_path)
+    remove(path)
     with pytest.raises(DatabaseBusy, match="is gone"):
         await database.feed_source().poll(0)
     database.close()
+
+
+def replace_database(path: Path, other: Path) -> None:
+    """As an operator does who restores a backup: the journal of the old file goes too."""
+    for leftover in path.parent.glob(f"{path.name}-*"):
+        leftover.unlink()
+    other.replace(path)
