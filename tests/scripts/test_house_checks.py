@@ -40,7 +40,7 @@ def test_a_folder_without_modules_does_not_pass_as_checked(tmp_path: Path) -> No
 @pytest.mark.parametrize("host", check_portable.HOSTS)
 def test_a_file_that_names_a_registry_is_found(tmp_path: Path, host: str) -> None:
     guilty = tmp_path / "requirements.txt"
-    guilty.write_text(f"fine\n--index-url https://{host}/simple\n")
+    guilty.write_text(f"fine\n--index-url https://{host}/index\n")
     assert list(check_portable.offences(guilty, tmp_path, check_portable.HOSTS)) == [
         f"requirements.txt:2: names `{host}`"
     ]
@@ -48,9 +48,9 @@ def test_a_file_that_names_a_registry_is_found(tmp_path: Path, host: str) -> Non
 
 def test_uv_looks_where_pip_is_told_to_look() -> None:
     environment = uv.uv_environment(
-        {"index-url": "https://mirror.test/simple", "find-links": "/a /b", "cert": "/ca.pem"}
+        {"index-url": "https://mirror.test/index", "find-links": "/a /b", "cert": "/ca.pem"}
     )
-    assert environment["UV_DEFAULT_INDEX"] == "https://mirror.test/simple"
+    assert environment["UV_DEFAULT_INDEX"] == "https://mirror.test/index"
     assert environment["UV_FIND_LINKS"] == "/a,/b"
     assert environment["SSL_CERT_FILE"] == "/ca.pem"
 
