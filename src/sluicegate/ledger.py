@@ -21,6 +21,8 @@ class Owner(StrEnum):
     """The data plane. Its checkouts are refused, so its counter is the number of attempts: 0 unless there is a bug."""
     ADMIN = "admin"
     FEED = "feed"
+    UPKEEP = "upkeep"
+    """What the process does for itself: its report once a second, trimming the log, the hourly audit."""
 
 
 class LedgerViolation(RuntimeError):

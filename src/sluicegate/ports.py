@@ -8,7 +8,7 @@ from msgspec import Raw, Struct
 from sluicegate.core.catalog import Entity, Era, Upstream
 from sluicegate.core.directory import Directory
 from sluicegate.core.events import Change
-from sluicegate.core.identity import Principal, TokenId, UpstreamId
+from sluicegate.core.identity import InstanceId, Principal, TokenId, UpstreamId
 from sluicegate.core.lease import LeaseState
 
 T = TypeVar("T")
@@ -83,6 +83,8 @@ class Poll(Struct, frozen=True):
     revision: int
     floor: int
     changes: tuple[Change, ...]
+    lag: float | None
+    """Seconds, by the database's clock alone, from when the oldest of `changes` was written until this look."""
 
 
 class Snapshot(Struct, frozen=True):
@@ -101,6 +103,14 @@ class FeedSource(Protocol):
 
     async def poll(self, above: int) -> Poll:
         """The head, and at most some thousands of changes above revision `above`, in one statement."""
+
+
+class Audit(Struct, frozen=True):
+    """What the database holds, as an order-independent hash of all entities as of one revision."""
+
+    epoch: str
+    revision: int
+    digest: int
 
 
 class UnreadableLog(Exception):
@@ -134,6 +144,47 @@ class AuthzFeed(Protocol):
 
     async def reach(self, revision: int) -> None:
         """Waits, for at most a second, until the directory stands at `revision`: a writer reads its own write."""
+
+
+# --- the other instances --------------------------------------------------------------------------------------------
+
+
+class Report(Struct, frozen=True):
+    """What one worker process states of itself about once a second."""
+
+    instance: InstanceId
+    name: str
+    """For people: the machine and the process id."""
+    revision: int
+    trust: float
+    """Seconds that its directory is trusted at most after the last successful poll: the larger of L and G."""
+
+
+class Seen(Struct, frozen=True):
+    """An instance as it last reported, `ago` seconds before now by the database's clock."""
+
+    report: Report
+    ago: float
+
+
+class Instances(Protocol):
+    """The tiny table in which instances state how far they are. All raise DatabaseBusy."""
+
+    async def report(self, report: Report) -> None:
+        """Adds or replaces the instance's row."""
+
+    async def seen(self) -> list[Seen]:
+        """All that reported within the time that their directory may be trusted, by name."""
+
+    async def leave(self, instance: InstanceId) -> None:
+        """Removes the instance's row: it ends, and trusts nothing any more."""
+
+
+class LogKeeping(Protocol):
+    """Keeps the revision log short. Raises DatabaseBusy."""
+
+    async def trim(self, keep: float) -> int:
+        """Raises the floor so that rows older than `keep` seconds can go, deletes them, and returns how many."""
 
 
 # --- upstreams ------------------------------------------------------------------------------------------------------

@@ -48,8 +48,18 @@ class Settings(BaseSettings):
     db_max_overflow: int = Field(
         default=0, ge=0, le=1000, description="connections beyond the pool size, closed after use"
     )
-    db_pool_timeout: Seconds = Field(
-        default=5.0, description="seconds a write waits for the database before it answers 503"
+    database_direct_url: SecretStr | None = Field(
+        default=None,
+        description="`postgresql://…` past PgBouncer, for `migrate` and for LISTEN, which wakes the feed; optional",
+    )
+    db_pool_timeout: float = Field(
+        default=5.0, ge=0, allow_inf_nan=False, description="seconds a write waits for a free connection; 0 = at once"
+    )
+    db_deadline: Seconds = Field(
+        default=5.0, description="seconds one transaction may take before its caller is answered 503"
+    )
+    max_entities: int = Field(
+        default=3_000_000, ge=1, description="entities that a worker loads at most; above it refuses, and says so"
     )
     host: str = Field(default="127.0.0.1", description="address to listen on")
     port: int = Field(default=4444, ge=0, le=65535, description="port to listen on")

@@ -69,7 +69,7 @@ class ScriptedSource:
     async def poll(self, above: int) -> Poll:
         self.polls += 1
         self.on_poll()
-        answer = Poll(self.epoch, self.revision, self.floor, tuple(c for c in self.changes if c.rev > above))
+        answer = Poll(self.epoch, self.revision, self.floor, tuple(c for c in self.changes if c.rev > above), None)
         await self.gate.wait()
         if self.down:
             raise self.down

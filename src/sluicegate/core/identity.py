@@ -16,6 +16,8 @@ UpstreamId = NewType("UpstreamId", str)
 ToolId = NewType("ToolId", str)
 ServerId = NewType("ServerId", str)
 TokenId = NewType("TokenId", str)
+InstanceId = NewType("InstanceId", str)
+"""One worker process of the gateway, from its start to its end."""
 
 
 class AllTeams(Struct, frozen=True, gc=False):

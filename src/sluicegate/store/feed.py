@@ -96,7 +96,7 @@ def _poll(connection: Connection, above: int) -> Poll:
         raise UnreadableLog("the revision log has no head")
     epoch, revision, floor = rows[0][:3]
     followed = floor <= above < revision
-    return Poll(epoch, revision, floor, _changes(rows, above) if followed else ())
+    return Poll(epoch, revision, floor, _changes(rows, above) if followed else (), None)
 
 
 def _changes(rows: Sequence[Row[*tuple[Any, ...]]], above: int) -> tuple[Change, ...]:
