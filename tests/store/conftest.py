@@ -12,6 +12,7 @@ from sluicegate.store.schema import VERSIONS, metadata
 from tests.support.servers import Server, pgbouncer, postgresql, run_as_superuser
 
 RunSql = Callable[[str], None]
+RunByHand = Callable[..., None]
 Open = Callable[..., SqlDatabase]
 LIKE_NEW = (
     *(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)),
@@ -21,13 +22,28 @@ LIKE_NEW = (
 """Quicker than a new database for each test."""
 
 
-def run(url: str, *statements: str) -> None:
-    """Runs statements behind the back of the store, which would refuse them."""
+UNNOTICED = {
+    "sqlite": ("INSERT INTO authz_log (rev, kind, key) VALUES (-1, '', '')", "DELETE FROM authz_log WHERE rev = -1"),
+    "postgresql": ("SET LOCAL session_replication_role = replica", "SELECT"),
+}
+"""What makes a database's triggers look away, before and after."""
+
+
+def run_by_hand(url: str, *statements: str) -> None:
+    """Runs statements in one transaction as a person with an SQL shell does: triggers see them, the store does not."""
     engine = engine_for(located(url), ONE, 5.0)
-    with transaction(engine, Access.WRITE, 5.0) as connection:
-        for statement in statements:
-            connection.exec_driver_sql(statement)
-    engine.dispose()
+    try:
+        with transaction(engine, Access.WRITE, 5.0) as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+    finally:
+        engine.dispose()
+
+
+def run(url: str, *statements: str) -> None:
+    """Runs statements behind the backs of both, the store and the triggers: it damages what they protect."""
+    before, after = UNNOTICED["sqlite" if url.startswith("sqlite") else "postgresql"]
+    run_by_hand(url, before, *statements, after)
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +54,8 @@ def postgres_server() -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def pgbouncer_server(postgres_server: Server) -> Iterator[Server]:
-    with pgbouncer(postgres_server) as server:
+    """Two server connections for all that a test opens, and what one transaction leaves behind the next one finds."""
+    with pgbouncer(postgres_server, default_pool_size=2, server_reset_query="") as server:
         yield server
 
 
@@ -71,7 +88,7 @@ def sqlite_url(sqlite_path: Path) -> str:
 @pytest.fixture
 def postgresql_url(postgres_server: Server, migrated_postgresql: str) -> str:
     url = postgres_server.url(migrated_postgresql)
-    run_as_superuser(postgres_server, "; ".join(LIKE_NEW), database=migrated_postgresql)
+    run(url, *LIKE_NEW)
     return url
 
 
@@ -110,11 +127,12 @@ def feed(database: SqlDatabase) -> SqlFeedSource:
 
 @pytest.fixture
 def open_with(url: str) -> Iterator[Open]:
-    """Opens a database for this test alone, with a pool of a given size and timeout."""
+    """Opens a database for this test alone, with a pool of a given size and given limits."""
     databases: list[SqlDatabase] = []
 
-    def open_(*, pool_size: int = 1, pool_timeout: float = 5.0) -> SqlDatabase:
-        databases.append(open_database(url, pool_size=pool_size, max_overflow=0, pool_timeout=pool_timeout))
+    def open_(*, pool_size: int = 1, max_overflow: int = 0, **seconds: float) -> SqlDatabase:
+        limits = {"pool_timeout": 5.0, "deadline": 5.0} | seconds
+        databases.append(open_database(url, pool_size=pool_size, max_overflow=max_overflow, **limits))
         return databases[-1]
 
     yield open_
@@ -124,5 +142,11 @@ def open_with(url: str) -> Iterator[Open]:
 
 @pytest.fixture
 def run_sql(url: str) -> RunSql:
-    """Runs a statement behind the back of the store."""
+    """Runs a statement behind the backs of the store and of the triggers."""
     return lambda statement: run(url, statement)
+
+
+@pytest.fixture
+def by_hand(url: str) -> RunByHand:
+    """Runs statements in one transaction as a person with an SQL shell does."""
+    return lambda *statements: run_by_hand(url, *statements)

@@ -14,9 +14,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from sluicegate.core.errors import ConfigurationError
-from sluicegate.store import SchemaState, SqlDatabase, migrate, open_database, schema_state
+from sluicegate.store import SchemaState, SqlDatabase, check_usable, migrate, open_database, schema_state
 from sluicegate.store.lending import ONE, Access, transaction
-from sluicegate.store.location import engine_for, located
+from sluicegate.store.location import SqliteFile, engine_for, located
 from sluicegate.store.schema import VERSIONS, metadata
 from sluicegate.store.sqlite import driver
 from sluicegate.store.startup import compared
@@ -29,8 +29,9 @@ RunSql = Callable[[str], None]
 NOBODY = 65534
 
 
-def opened(url: str, pool_timeout: float = 5.0) -> SqlDatabase:
-    return open_database(url, pool_size=1, max_overflow=0, pool_timeout=pool_timeout)
+def opened(url: str) -> SqlDatabase:
+    check_usable(url)
+    return open_database(url, pool_size=1, max_overflow=0, pool_timeout=5.0)
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "pgbouncer"])
@@ -50,7 +51,7 @@ async def test_migrating_is_idempotent_and_keeps_the_data(empty_url: str) -> Non
     await database.write(inserting(world.team(PAYMENTS, "payments")))
     assert migrate(empty_url) is SchemaState.CURRENT
     assert schema_state(empty_url) is SchemaState.CURRENT
-    assert (await database.feed_source().load()).revision == 1
+    assert (await database.feed_source().load()).directory.revision == 1
     database.close()
 
 
@@ -90,7 +91,10 @@ def test_an_older_schema_is_behind() -> None:
 
 
 def test_tables_of_somebody_else_are_left_alone(empty_url: str) -> None:
-    engine = engine_for(located(empty_url), ONE, 5.0)
+    location = located(empty_url)
+    if isinstance(location, SqliteFile):
+        location.path.touch()
+    engine = engine_for(location, ONE, 5.0)
     with transaction(engine, Access.WRITE, 5.0) as connection:
         connection.exec_driver_sql("CREATE TABLE users (name text)")
     engine.dispose()
@@ -117,7 +121,7 @@ def test_a_locked_file_is_named(sqlite_path: Path) -> None:
     other = driver.connect(str(sqlite_path), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(ConfigurationError, match=r"sluicegate\.db` is locked by another process"):
-        opened(f"sqlite:///{sqlite_path}", pool_timeout=0.05)
+        check_usable(f"sqlite:///{sqlite_path}", patience=0.05)
     other.close()
 
 

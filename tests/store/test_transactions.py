@@ -75,7 +75,7 @@ async def test_an_email_address_is_one_in_any_case(furnished: SqlDatabase) -> No
 async def test_an_email_address_is_stored_and_logged_in_lower_case(database: SqlDatabase) -> None:
     await database.write(inserting(User(UserId("usr_new"), "New@Example.COM", True, False)))
     logged = (await database.feed_source().poll(0)).changes[0].entity
-    loaded = (await database.feed_source().load()).entities[0]
+    loaded = (await database.feed_source().load()).directory.users[UserId("usr_new")]
     assert logged == loaded == User(UserId("usr_new"), "new@example.com", True, False)
 
 

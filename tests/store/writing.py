@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from prometheus_client import REGISTRY
 
-from sluicegate.core.catalog import BearerAuth, Entity, Era, Token, Upstream, Visibility
+from sluicegate.core.catalog import BearerAuth, Entity, Era, Team, Token, Upstream, Visibility
 from sluicegate.core.errors import DatabaseBusy
-from sluicegate.core.identity import TokenId, UpstreamId
+from sluicegate.core.identity import TeamId, TokenId, UpstreamId
 from sluicegate.ports import Transaction
 from sluicegate.store import SqlDatabase
 from tests.support.world import ALICE, OLGA, PAYMENTS
@@ -42,6 +42,21 @@ def inserting(*entities: Entity) -> Callable[[Transaction], None]:
     return insert
 
 
+def failing_after(*entities: Entity) -> Callable[[Transaction], None]:
+    """Work that inserts the entities and then raises ZeroDivisionError."""
+
+    def insert_and_fail(tx: Transaction) -> None:
+        inserting(*entities)(tx)
+        raise ZeroDivisionError
+
+    return insert_and_fail
+
+
+def numbered_team(number: int) -> Team:
+    """One of as many teams as a test wants."""
+    return Team(TeamId(f"team_{number}"), f"t{number}", "", True)
+
+
 def checkouts(owner: str) -> float:
     """How many checkouts the metrics show for the owner."""
     return REGISTRY.get_sample_value("db_checkouts_total", {"owner": owner}) or 0.0
@@ -62,7 +77,7 @@ async def until_free(database: SqlDatabase) -> None:
 async def _can_write(database: SqlDatabase) -> bool:
     try:
         await database.write(inserting())
-        await database.feed_source().poll(0)
+        await database.feed_source().poll(FAR)
     except DatabaseBusy:
         return False
     return True

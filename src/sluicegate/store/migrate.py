@@ -10,6 +10,8 @@ from sluicegate.store.startup import SchemaState, explained, refuse_unless_curre
 
 DEADLINE = 600.0
 """Seconds for each statement, and for waiting until another process has migrated."""
+TABLE_LOCK = 2.0
+"""Seconds that PostgreSQL waits for a table's lock: as long, whoever writes to the table queues behind us."""
 BUSY_TIMEOUT = 30.0
 """Seconds that SQLite waits for another process."""
 LOCK = 0x536C7569636567
@@ -63,6 +65,8 @@ def _upgrade(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415 - takes long to import, and most starts have nothing to migrate
     from alembic.config import Config  # noqa: PLC0415
 
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(TABLE_LOCK * 1000)}")
     config = Config()
     config.set_main_option("script_location", "sluicegate.store:migrations")
     config.attributes["connection"] = connection

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sluicegate.core.catalog import KIND_OF, Entity
 from sluicegate.core.errors import Conflict, NotFound
 from sluicegate.store.conflicts import conflict
-from sluicegate.store.revision_log import RECORDED, Recorded, append
+from sluicegate.store.revision_log import RECORDED, Recorded, append, begin
 from sluicegate.store.rows import as_stored, columns_of, key_of, named, payload_of, read_rows, row_of
 from sluicegate.store.schema import ENTITY_OF, REFERRERS, TABLES
 
@@ -20,6 +20,7 @@ class SqlTransaction:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._begun = False
         self._changes: list[Recorded] = []
         self._conflict: Conflict | None = None
 
@@ -106,6 +107,9 @@ class SqlTransaction:
 
     def _write(self, statement: Executable, entity: Entity) -> Result[Any]:
         self._refuse_after_conflict()
+        if not self._begun:
+            begin(self._connection)
+            self._begun = True
         try:
             return self._connection.execute(statement, execution_options=RECORDED)
         except IntegrityError as error:

@@ -11,21 +11,23 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     Table,
     Text,
     TypeDecorator,
     UniqueConstraint,
-    func,
 )
 from sqlalchemy.types import TypeEngine
 
 from sluicegate.core import catalog
 from sluicegate.core.catalog import Entity
+from sluicegate.store.database_clock import database_now
 
-VERSIONS = ("0001",)
+VERSIONS = ("0001", "0002")
 """The ids of all migrations, oldest first; a database must be at the last one."""
 
 
@@ -162,8 +164,20 @@ authz_log = Table(
     Column("kind", Text, nullable=False),
     Column("key", KEY, nullable=False),
     Column("payload", Text),
-    Column("at", DateTime(timezone=True), nullable=False, server_default=func.current_timestamp()),
+    Column("at", DateTime(timezone=True), nullable=False, server_default=database_now()),
+    Index(None, "kind", "key", "rev"),  # by which PostgreSQL's triggers find the row of a change
 )
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", KEY, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("rev", REVISION, nullable=False),
+    Column("trust", Double, nullable=False),
+    Column("reported_at", DateTime(timezone=True), nullable=False, server_default=database_now()),
+)
+"""Worker processes, as each reports of itself; says nothing about authorization, so it is not in the log."""
 
 TABLES: dict[type[Entity], Table] = {
     catalog.Team: teams,

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 
-from sqlalchemy import Connection, Engine, inspect, text, update
+from sqlalchemy import Connection, inspect, text, update
 from sqlalchemy.exc import DBAPIError
 
 from sluicegate.core.errors import ConfigurationError
 from sluicegate.store.lending import ONE, Access, transaction
 from sluicegate.store.location import Location, SqliteFile, engine_for, located
 from sluicegate.store.schema import VERSIONS, authz_head
+from sluicegate.store.triggers import missing_triggers
 
 PATIENCE = 5.0
 """Seconds for the statements of a check."""
@@ -57,13 +58,22 @@ def compared(version: str | None, known: Sequence[str]) -> SchemaState:
     return SchemaState.BEHIND if version in known else SchemaState.NEWER
 
 
-def check_usable(engine: Engine, location: Location) -> None:
-    """Returns when the database can be written and its schema is current. Raises ConfigurationError otherwise."""
+def check_usable(url: str, patience: float = PATIENCE) -> None:
+    """Returns when the database can be written and its schema is current. Raises ConfigurationError otherwise.
+
+    Waits `patience` seconds for a lock.
+    """
+    location = located(url)
     if isinstance(location, SqliteFile) and not location.path.exists():
         raise ConfigurationError(f"{location} does not exist: run `sluicegate migrate`")
-    with explained(location), transaction(engine, Access.WRITE, PATIENCE) as connection:
-        refuse_unless_current(state_of(connection), location)
-        connection.execute(update(authz_head).values(rev=authz_head.c.rev))  # beginning alone is no proof on SQLite
+    engine = engine_for(location, ONE, patience)
+    try:
+        with explained(location), transaction(engine, Access.WRITE, patience) as connection:
+            refuse_unless_current(state_of(connection), location)
+            _refuse_unguarded(connection, location)
+            connection.execute(update(authz_head).values(rev=authz_head.c.rev))  # beginning alone is no proof on SQLite
+    finally:
+        engine.dispose()
 
 
 def refuse_unless_current(state: SchemaState, location: Location) -> None:
@@ -74,6 +84,15 @@ def refuse_unless_current(state: SchemaState, location: Location) -> None:
         )
     if state is not SchemaState.CURRENT:
         raise ConfigurationError(f"{location} has a schema that is {state}, not current: run `sluicegate migrate`")
+
+
+def _refuse_unguarded(connection: Connection, location: Location) -> None:
+    missing = missing_triggers(connection)
+    if missing:
+        raise ConfigurationError(
+            f"{location} has lost the {missing[0]}, so gateways would miss what is changed by hand: enable it again, or"
+            " restore the schema"
+        )
 
 
 @contextmanager
@@ -95,7 +114,13 @@ _SQLITE_REASONS = {
 """By primary result code (sqlite.org/rescode.html)."""
 
 
+_LOCKED = "55P03"
+"""SQLSTATE lock_not_available."""
+
+
 def _reason(error: DBAPIError) -> str:
+    if getattr(error.orig, "sqlstate", None) == _LOCKED:
+        return "is locked by a transaction that takes long: end that transaction, or wait until it is done"
     code = getattr(error.orig, "sqlite_errorcode", 0)
     return _SQLITE_REASONS.get(code & 0xFF) or f"cannot be used: {_words(error)}"
 
