@@ -11,8 +11,17 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedEr
 from sluicegate.core.errors import DatabaseBusy
 
 _TERMS = "sluicegate_terms"
+SERVER_SHARE = 0.8
+"""The part of a caller's deadline in which the database itself ends what takes too long.
+
+So a slow statement, or a lock that is not given, is an error that left no trace, and not work to be abandoned.
+"""
 OUR_FAULT = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 """What a driver raises for a wrong statement; every other error of a driver is the database's."""
+
+_SQLITE_BUSY = 5
+_TOOK_TOO_LONG = ("57014", "55P03")
+"""query_canceled and lock_not_available."""
 
 
 class PoolSize(Struct, frozen=True):
@@ -28,6 +37,16 @@ class PoolSize(Struct, frozen=True):
 
 
 ONE = PoolSize(1, 0)
+
+
+class Durability(Enum):
+    """Whether a commit is on the disk when it returns. RELAXED may lose the last ones in a power failure, never half.
+
+    A commit that is FULL takes all RELAXED ones before it to the disk.
+    """
+
+    FULL = "full"
+    RELAXED = "relaxed"
 
 
 class Access(Enum):
@@ -58,7 +77,8 @@ def begin_explicitly(engine: Engine, statement: BeginStatement) -> None:
 def transaction(engine: Engine, access: Access, deadline: float) -> Iterator[Connection]:
     """A connection in a transaction; closed afterwards, so neither it nor a result can be used outside.
 
-    `deadline` in seconds bounds each statement where the database can do that. Raises what the driver raises.
+    `deadline` is how long its user waits for it, in seconds; where the database can do that it ends a statement sooner.
+    Raises what the driver raises.
     """
     terms = {_TERMS: (access, deadline)}
     with engine.connect().execution_options(**terms) as connection, connection.begin() as begun:
@@ -75,4 +95,14 @@ def faults_are_busy() -> Iterator[None]:
     except DBAPIError as error:
         if isinstance(error, OUR_FAULT):
             raise
-        raise DatabaseBusy("the database did not carry out the operation: try again") from error
+        raise DatabaseBusy(_sentence(error)) from error
+
+
+def _sentence(error: DBAPIError) -> str:
+    if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == _SQLITE_BUSY:
+        return "the database file is locked by another process or writer: nothing was changed, try again"
+    if getattr(error.orig, "sqlstate", None) in _TOOK_TOO_LONG:
+        return "the database ended a statement that took or waited too long: nothing was changed, try again"
+    if error.connection_invalidated and error.statement is None:  # it broke off while the transaction was ended
+        return "the connection to the database was lost at the very end: what was asked for may have happened"
+    return "the database did not carry out the operation: try again"

@@ -7,7 +7,7 @@ from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from sluicegate.core.errors import ConfigurationError
-from sluicegate.store.lending import PoolSize
+from sluicegate.store.lending import Durability, PoolSize
 from sluicegate.store.postgresql import postgresql_engine
 from sluicegate.store.sqlite import sqlite_engine
 
@@ -52,8 +52,8 @@ def located(url: str) -> Location:
     return SqliteFile(Path(parsed.database), parsed)
 
 
-def engine_for(location: Location, size: PoolSize, patience: float) -> Engine:
+def engine_for(location: Location, size: PoolSize, patience: float, durability: Durability = Durability.FULL) -> Engine:
     """An engine that lends as many connections; on SQLite a writer waits at most `patience` seconds for another one."""
     if isinstance(location, SqliteFile):
-        return sqlite_engine(location.url, size, patience)
-    return postgresql_engine(location.url, size)
+        return sqlite_engine(location.url, size, patience, durability)
+    return postgresql_engine(location.url, size, durability)

@@ -1,6 +1,8 @@
 """SQLite: the driver, a connection's settings, and how a transaction begins."""
 
+from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -8,7 +10,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from sluicegate.core.errors import DatabaseBusy
-from sluicegate.store.lending import Access, PoolSize, begin_explicitly
+from sluicegate.store.lending import Access, Durability, PoolSize, begin_explicitly
 
 try:
     import pysqlite3.dbapi2 as driver  # brings an SQLite of its own, without the WAL-reset bug
@@ -19,6 +21,7 @@ __all__ = ["driver", "linked_version", "sqlite_engine", "wal_reset_warning"]
 
 Version = tuple[int, int, int]
 _FILE = "sluicegate_file"
+_SYNCHRONOUS = {Durability.FULL: "FULL", Durability.RELAXED: "NORMAL"}
 
 
 def linked_version() -> Version:
@@ -38,10 +41,14 @@ def wal_reset_warning(version: Version) -> str | None:
     )
 
 
-def sqlite_engine(url: URL, size: PoolSize, busy_timeout: float) -> Engine:
-    """An engine for a database file in WAL mode; a writer waits at most `busy_timeout` seconds for another one."""
+def sqlite_engine(url: URL, size: PoolSize, busy_timeout: float, durability: Durability) -> Engine:
+    """An engine for a database file in WAL mode; a writer waits at most `busy_timeout` seconds for another one.
+
+    It never creates the file.
+    """
+    path = Path(url.database or "")
     engine = create_engine(
-        url,
+        url.set(database=f"file:{quote(str(path))}", query={"mode": "rw", "uri": "true"}),
         module=driver,
         isolation_level="AUTOCOMMIT",
         pool_size=size.kept,
@@ -49,8 +56,8 @@ def sqlite_engine(url: URL, size: PoolSize, busy_timeout: float) -> Engine:
         connect_args={"timeout": busy_timeout},
         hide_parameters=True,
     )
-    event.listen(engine, "connect", _set_up)
-    _refuse_replaced_file(engine, Path(url.database or ""))
+    event.listen(engine, "connect", partial(_set_up, _SYNCHRONOUS[durability]))
+    _refuse_replaced_file(engine, path)
     begin_explicitly(engine, lambda access, _: "BEGIN IMMEDIATE" if access is Access.WRITE else "BEGIN")
     return engine
 
@@ -80,8 +87,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _set_up(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+def _set_up(synchronous: str, connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
-    for pragma in ("foreign_keys = ON", "journal_mode = WAL", "synchronous = FULL"):
+    for pragma in ("foreign_keys = ON", "journal_mode = WAL", f"synchronous = {synchronous}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
