@@ -52,31 +52,63 @@ class Server(Struct, frozen=True):
 
 
 @contextmanager
-def postgresql() -> Iterator[Server]:
-    """A fresh cluster without durability; its superuser needs no password."""
-    initdb, pg_ctl = _postgresql_program("initdb"), _postgresql_program("pg_ctl")
+def postgresql(**settings: object) -> Iterator[Server]:
+    """A fresh cluster without durability; its superuser needs no password. `settings` are postgresql.conf's."""
+    initdb = _postgresql_program("initdb")
     with _folder() as folder:
-        data, log, port = folder / "data", folder / "postgresql.log", free_port()
+        data, port = folder / "data", free_port()
         _run(initdb, "-D", data, "-U", SUPERUSER, "-A", "trust", "--no-sync", "-E", "UTF8", "--locale", "C.UTF-8")
-        settings = _FAST | {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder}
-        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        ours = _FAST | {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder} | settings
+        with (data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in ours.items())
         try:
-            _run(pg_ctl, "-D", data, "-l", log, "-t", int(START_LIMIT), "-o", options, "-w", "start")
-            yield Server(port, int((data / "postmaster.pid").read_text().split()[0]))
+            yield start_postgresql(data)
         finally:
-            _run(pg_ctl, "-D", data, "-t", int(START_LIMIT), "-m", "immediate", "-w", "stop")
+            stop_postgresql(data, "immediate")
+
+
+def start_postgresql(data: Path) -> Server:
+    """Starts the cluster in the folder, which was stopped or is new; returns when it answers."""
+    pg_ctl = _postgresql_program("pg_ctl")
+    _run(pg_ctl, "-D", data, "-l", data.parent / "postgresql.log", "-t", int(START_LIMIT), "-w", "start")
+    pid, _, _, port, *_ = (data / "postmaster.pid").read_text().splitlines()
+    return Server(int(port), int(pid))
+
+
+def stop_postgresql(data: Path, mode: str = "fast") -> None:
+    """`fast` ends the connections and then the cluster; `immediate` is as a crash."""
+    _run(_postgresql_program("pg_ctl"), "-D", data, "-t", int(START_LIMIT), "-m", mode, "-w", "stop")
 
 
 @contextmanager
-def pgbouncer(postgres: Server, port: int = 0) -> Iterator[Server]:
-    """A PgBouncer in transaction mode before all databases of the cluster; on a free port unless one is given."""
+def standby(of: Server) -> Iterator[Server]:
+    """A read replica of the cluster, from a backup taken now; `SELECT pg_promote()` ends its being one."""
+    with _folder() as folder:
+        data = folder / "data"
+        backup = ("-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", of.url("postgres"))
+        _run(_postgresql_program("pg_basebackup"), "-D", data, *backup)
+        with (data / "postgresql.conf").open("a") as file:
+            file.write(f"port = {free_port()}\nunix_socket_directories = '{folder}'\n")
+        try:
+            yield start_postgresql(data)
+        finally:
+            stop_postgresql(data, "immediate")
+
+
+@contextmanager
+def pgbouncer(postgres: Server, port: int = 0, **settings: object) -> Iterator[Server]:
+    """A PgBouncer in transaction mode before all databases of the cluster; on a free port unless one is given.
+
+    `settings` are pgbouncer.ini's.
+    """
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if program is None:
         raise RuntimeError(f"pgbouncer is not installed. {INSTALL}")
     with _folder() as folder:
         port = port or free_port()
         config = folder / "pgbouncer.ini"
-        config.write_text(_PGBOUNCER_INI.format(port=port, postgres_port=postgres.port, user=SUPERUSER))
+        lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
+        config.write_text(_PGBOUNCER_INI.format(port=port, postgres_port=postgres.port, user=SUPERUSER) + lines)
         with (folder / "pgbouncer.log").open("wb") as log:
             process = subprocess.Popen([program, config], stdout=log, stderr=log, cwd=folder, **_unprivileged())
         try:
@@ -97,6 +129,21 @@ def fresh_database(server: Server) -> Iterator[str]:
         yield name
     finally:
         run_as_superuser(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def dumped(server: Server, database: str) -> Iterator[Path]:
+    """A backup of the database, by pg_dump."""
+    with _folder() as folder:
+        backup = folder / "backup"
+        _run(_postgresql_program("pg_dump"), "--format=custom", "-f", backup, "-d", server.url(database))
+        yield backup
+
+
+def restore(server: Server, backup: Path, name: str) -> None:
+    """Makes a database of this name from a backup, by pg_restore."""
+    run_as_superuser(server, f"CREATE DATABASE {name}")
+    _run(_postgresql_program("pg_restore"), "--exit-on-error", "-d", server.url(name), backup)
 
 
 def run_as_superuser(server: Server, sql: str, database: str = "postgres") -> None:

@@ -1,8 +1,6 @@
 """The directory follows the log, and the lease says how far it can be trusted. The source and the clock are fakes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import pytest
 from msgspec.structs import replace
@@ -10,75 +8,19 @@ from msgspec.structs import replace
 from sluicegate.core.catalog import BearerAuth, Kind
 from sluicegate.core.errors import AuthorizationStale, DatabaseBusy
 from sluicegate.core.events import Change
-from sluicegate.core.lease import Lease, LeaseState
-from sluicegate.ports import Poll, Snapshot, UnreadableLog
+from sluicegate.core.lease import LeaseState
+from sluicegate.ports import UnreadableLog
 from sluicegate.usecases.follow_feed import DirectoryFeed
-from tests.support.world import ALICE, BOB, CLOCK, entities, user, world
+from tests.support.memory import FakeClock
+from tests.support.world import ALICE, BOB, CLOCK, user, world
+from tests.usecases.following import LEASE, ScriptedSource, alice_is_active, running, until
 
 CLOCK_NOW = world().upstreams[CLOCK]
-LEASE = Lease(revocation=2.0, outage=300.0)
-
-
-class ManualClock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def boot(self) -> float:
-        return self.now
-
-    def wall(self) -> float:
-        return self.now
-
-
-class ScriptedSource:
-    """A revision log in a list. `down` is raised while set; `gate` holds polls back while it is cleared."""
-
-    def __init__(self) -> None:
-        self.epoch = "one"
-        self.changes: list[Change] = []
-        self.floor = 1
-        self.down: Exception | None = None
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.load_down: Exception | None = None
-        self.loads = self.failed_loads = 0
-        self.polls = 0
-        self.on_poll: Callable[[], None] = lambda: None
-        self.forgotten: list[str] = []
-
-    async def forget(self, upstream_id: str) -> None:
-        self.forgotten.append(upstream_id)
-
-    @property
-    def revision(self) -> int:
-        return self.changes[-1].rev if self.changes else 1
-
-    def commit(self, *active: bool) -> None:
-        for each in active:
-            self.changes.append(Change(self.revision + 1, Kind.USER, ALICE, user(ALICE, active=each)))
-
-    async def load(self) -> Snapshot:
-        if failure := self.down or self.load_down:
-            self.failed_loads += 1
-            raise failure
-        self.loads += 1
-        last = {change.key: change.entity for change in self.changes}
-        kept = [entity for entity in entities() if getattr(entity, "id", None) not in last]
-        return Snapshot(self.epoch, self.revision, [*kept, *(entity for entity in last.values() if entity)])
-
-    async def poll(self, above: int) -> Poll:
-        self.polls += 1
-        self.on_poll()
-        answer = Poll(self.epoch, self.revision, self.floor, tuple(c for c in self.changes if c.rev > above), None)
-        await self.gate.wait()
-        if self.down:
-            raise self.down
-        return answer
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def clock() -> FakeClock:
+    return FakeClock(1000.0)
 
 
 @pytest.fixture
@@ -87,28 +29,8 @@ async def source() -> ScriptedSource:
 
 
 @pytest.fixture
-def feed(source: ScriptedSource, clock: ManualClock) -> DirectoryFeed:
+def feed(source: ScriptedSource, clock: FakeClock) -> DirectoryFeed:
     return DirectoryFeed(source, clock, LEASE, source.forget)
-
-
-@asynccontextmanager
-async def running(feed: DirectoryFeed) -> AsyncIterator[None]:
-    task = asyncio.create_task(feed.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what is waited for changes with time
-            await asyncio.sleep(0.005)
-
-
-def alice_is_active(feed: DirectoryFeed) -> bool:
-    return feed.directory.users[ALICE].active
 
 
 async def test_before_the_first_load_nothing_may_be_decided(feed):
