@@ -14,6 +14,7 @@ from sluicegate.protocol import modern
 from sluicegate.web.asgi import PRINCIPAL, Scope
 from sluicegate.web.mcp_endpoint import McpEndpoint
 from sluicegate.web.mcp_methods import LEGACY
+from sluicegate.web.mcp_stream import McpStreams, StreamLimits
 from tests.support.memory import FakeClock, FakeFeed, FakeUpstreams
 from tests.support.world import ALICE, BOB, CLOCK, NOW, SUPPORT, VERA, ZOE, principal, server, tool, user, world
 from tests.web.asgi_client import Response, call
@@ -45,7 +46,8 @@ class Endpoint:
         self.feed = FakeFeed(world(*changed))
         self.upstreams = AnsweringUpstreams()
         self.clock = clock = FakeClock(NOW)
-        self.mcp = McpEndpoint(self.feed, self.upstreams, clock, lambda scope: "http://gw/.well-known/x")
+        streams = McpStreams(clock, StreamLimits(recheck=2.0))
+        self.mcp = McpEndpoint(self.feed, self.upstreams, clock, lambda scope: "http://gw/.well-known/x", streams)
 
     async def post(
         self, who: Principal, body: Any, *, server: str | None = None, headers: dict[str, str] | None = None

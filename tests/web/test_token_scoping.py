@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -26,19 +27,22 @@ class OneToken:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.user_known = True
+        self.verdict: str | None = None
+        """The code by which the user is refused."""
 
     def authenticate(self, token: str) -> Principal:
         self.asked.append(token)
-        if not self.user_known:
-            raise Unauthenticated("the token's user does not exist", code="user_unknown")
+        if self.verdict is not None:
+            raise Unauthenticated("the token's user is not one", code=self.verdict)
         if token != "good":
             raise Unauthenticated("the token's signature is not valid", code="token_bad_signature")
         return ALICE
 
 
 class Lease:
-    """A lease that is fresh, or late and then current again, or over."""
+    """A lease that is fresh, or late and then current again, or over; on a directory at revision 7."""
+
+    age = 0.1
 
     def __init__(self, *, fresh: bool = True, closed: bool = False) -> None:
         self.fresh = fresh
@@ -46,6 +50,11 @@ class Lease:
         self.waited = 0
         self.caught_up = 0
         self.on_catching_up: Callable[[], None] = lambda: None
+        self.directory = SimpleNamespace(revision=7)
+        self.on_reaching: Callable[[], None] = lambda: None
+        self.wanted: list[int] = []
+        self.reaches = 7
+        """The revision that the directory has after waiting for one."""
 
     async def ensure_current(self) -> None:
         self.waited += 1
@@ -55,6 +64,11 @@ class Lease:
     async def catch_up(self) -> None:
         self.caught_up += 1
         self.on_catching_up()
+
+    async def reach(self, revision: int) -> None:
+        self.wanted.append(revision)
+        self.directory.revision = self.reaches
+        self.on_reaching()
 
 
 class Gate:
@@ -189,14 +203,14 @@ async def test_when_nothing_may_be_decided_the_answer_is_503_and_nobody_is_judge
 
 
 async def test_a_user_who_was_added_a_moment_ago_comes_in_after_the_shared_poll(gate: Gate) -> None:
-    gate.tokens.user_known = False
-    gate.lease.on_catching_up = lambda: setattr(gate.tokens, "user_known", True)
+    gate.tokens.verdict = "user_unknown"
+    gate.lease.on_catching_up = lambda: setattr(gate.tokens, "verdict", None)
     assert (await gate.call(headers=GOOD)).status == 200
     assert gate.came_in == [ALICE]
 
 
 async def test_a_user_who_is_still_unknown_after_one_poll_is_refused(gate: Gate) -> None:
-    gate.tokens.user_known = False
+    gate.tokens.verdict = "user_unknown"
     assert await gate.refusal(headers=GOOD) == (401, "user_unknown")
     assert gate.lease.caught_up == 1
 
@@ -214,3 +228,59 @@ async def test_a_broken_authenticator_lets_nobody_in(gate: Gate) -> None:
     with pytest.raises(ZeroDivisionError):
         await gate.call(headers=GOOD)
     assert gate.came_in == []
+
+
+# --- a revision that the request wants at least ---------------------------------------------------------------------
+
+
+def wanting(*revisions: str) -> Headers:
+    return [*GOOD.items(), *(("Sluicegate-Min-Revision", revision) for revision in revisions)]
+
+
+@pytest.mark.parametrize("revision", ["0", "6", "7", "007"])
+async def test_a_revision_that_is_reached_is_not_waited_for(gate: Gate, revision: str) -> None:
+    assert (await gate.call(headers=wanting(revision))).status == 200
+    assert gate.lease.wanted == []
+
+
+async def test_a_revision_that_is_on_its_way_is_waited_for_before_anybody_is_judged(gate: Gate) -> None:
+    gate.lease.reaches = 8
+    assert (await gate.call("/v1/tools", wanting("8"), "GET")).status == 200
+    assert gate.lease.wanted == [8]
+
+
+async def test_a_revision_that_does_not_come_is_the_gateways_fault_and_nobody_is_judged(gate: Gate) -> None:
+    status, headers, body = await gate.call(headers=wanting("8"))
+    assert (status, json.loads(body)["code"], headers["retry-after"]) == (503, "revision_not_reached", "1")
+    assert "sluicegate-authz-age" not in headers
+    assert gate.came_in == []
+
+
+async def test_a_stranger_waits_for_no_revision_and_learns_none(gate: Gate) -> None:
+    headers = {"Authorization": "Bearer forged", "Sluicegate-Min-Revision": "8"}
+    assert await gate.refusal(headers=headers) == (401, "token_bad_signature")
+    assert gate.lease.wanted == []
+
+
+@pytest.mark.parametrize("verdict", ["user_unknown", "user_inactive"])
+async def test_a_user_whom_only_the_wanted_revision_lets_in_is_waited_for(gate: Gate, verdict: str) -> None:
+    gate.tokens.verdict = verdict
+    gate.lease.reaches = 8
+    gate.lease.on_reaching = lambda: setattr(gate.tokens, "verdict", None)
+    assert (await gate.call(headers=wanting("8"))).status == 200
+    assert gate.came_in == [ALICE]
+
+
+@pytest.mark.parametrize(
+    "revisions", [[""], ["-1"], ["+1"], ["1.5"], ["x"], ["0x1"], ["1 2"], ["1, 2"], ["9" * 19], ["\xb2"], ["1", "1"]]
+)
+async def test_what_is_not_one_revision_is_refused(gate: Gate, revisions: list[str]) -> None:
+    assert await gate.refusal(headers=wanting(*revisions)) == (400, "invalid_input")
+    assert (gate.lease.wanted, gate.tokens.asked) == ([], [])
+
+
+async def test_nobody_waits_for_a_revision_without_a_token_or_on_a_public_page(gate: Gate) -> None:
+    revision = {"Sluicegate-Min-Revision": "8"}
+    assert await gate.refusal(headers=revision) == (401, "token_missing")
+    assert (await gate.call("/ready", revision, "GET")).status == 200
+    assert gate.lease.wanted == []

@@ -12,6 +12,7 @@ from prometheus_client import Counter
 from sluicegate import telemetry
 from sluicegate.core.errors import ConfigurationError, SluicegateError, TooLarge
 from sluicegate.web.asgi import REQUEST_ID, Answer, App, Message, Receive, Scope, Send, header_values, send_answer
+from sluicegate.web.deciding import age_headers
 from sluicegate.web.errors import problem
 from sluicegate.web.metadata import MetadataUrl
 from sluicegate.web.public import PROBES, is_public
@@ -51,7 +52,8 @@ class RequestBoundary:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+                named = (b"x-request-id", request_id.encode())
+                message["headers"] = [*message["headers"], *age_headers(scope), named]
             await send(message)
 
         try:

@@ -8,8 +8,11 @@ from typing import Any
 from sluicegate.core.catalog import Entity
 from sluicegate.core.errors import UpstreamFailed
 from sluicegate.core.identity import Principal
+from sluicegate.usecases.applied import WhoApplied
+from sluicegate.usecases.own_instance import OwnInstance
 from sluicegate.web.asgi import PRINCIPAL, REQUEST_ID, App, Receive, Scope, Send
 from sluicegate.web.rest import RestContext, create_rest_app
+from tests.support.instances import FakeInstances
 from tests.support.memory import (
     FakeClock,
     FakeDatabase,
@@ -22,6 +25,8 @@ from tests.support.memory import (
 from tests.support.world import ALICE, BOB, NOW, OLGA, ROOT, VERA, ZOE, principal, world
 from tests.web.asgi_client import Response, call
 
+PATIENCE = 0.25
+"""Seconds that the answer to a change waits for other instances."""
 MAX_LIFETIME = 30 * 86400.0
 METADATA = "http://127.0.0.1:4444/.well-known/oauth-protected-resource"
 
@@ -42,7 +47,8 @@ class OfTheCurrentApi:
 
 def shared_context() -> RestContext:
     """The fakes of the API that is asked now."""
-    ports: dict[str, Any] = {port: OfTheCurrentApi(port) for port in ("feed", "database", "upstreams", "issuer")}
+    asked_now = ("feed", "database", "upstreams", "issuer", "who_applied")
+    ports: dict[str, Any] = {port: OfTheCurrentApi(port) for port in asked_now}
     return RestContext(
         **ports,
         sealer=FakeSealer(),
@@ -68,6 +74,9 @@ class Api:
         self.feed = FakeFeed(self.directory)
         self.upstreams = FakeUpstreams(listings)
         self.issuer = FakeIssuer()
+        self.instances = FakeInstances()
+        me = OwnInstance(self.feed, 300.0, "own")
+        self.who_applied = WhoApplied(me, self.instances, FakeClock(NOW), PATIENCE)
 
     async def call(self, caller: Principal, method: str, target: str, body: object = None) -> Response:
         """One request of the caller; `body` is sent as JSON unless it is None."""

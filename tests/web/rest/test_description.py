@@ -49,6 +49,24 @@ async def test_every_reference_leads_somewhere_and_operations_have_ids_of_their_
     assert len(ids) == len(set(ids))
 
 
+async def test_what_every_request_may_say_and_every_answer_says_is_described() -> None:
+    described = await document()
+    components = described["components"]
+    assert components["parameters"]["wait"]["schema"]["enum"] == ["all"]
+    for operations in described["paths"].values():
+        for method, operation in operations.items():
+            named = [each.get("$ref", "").rpartition("/")[2] or each["name"] for each in operation["parameters"]]
+            assert "Sluicegate-Min-Revision" in named
+            assert ("wait" in named) is (method != "get")
+            assert len(named) == len(set(named))
+            for status, answer in operation["responses"].items():
+                assert {"Sluicegate-Authz-Age", "Sluicegate-Authz-State"} <= set(answer["headers"])
+                of_changes = {"Sluicegate-Applied", "Sluicegate-Away"} & set(answer["headers"])
+                assert bool(of_changes) is (method != "get" and status != "default")
+    references = re.findall(r'"#/components/(parameters|headers)/([^"]+)"', json.dumps(described))
+    assert all(name in components[kind] for kind, name in references)
+
+
 async def test_bodies_are_described_as_closed() -> None:
     schemas = (await document())["components"]["schemas"]
     for name in ("NewTeam", "UpstreamChange", "NewToken", "NewMembership"):

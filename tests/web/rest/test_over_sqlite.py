@@ -13,8 +13,10 @@ from sluicegate import ledger
 from sluicegate.core.identity import Principal
 from sluicegate.core.lease import Lease
 from sluicegate.ports import Transaction
-from sluicegate.store import migrate, open_database
+from sluicegate.store import SqlInstances, migrate, open_database
+from sluicegate.usecases.applied import WhoApplied
 from sluicegate.usecases.follow_feed import DirectoryFeed
+from sluicegate.usecases.own_instance import OwnInstance
 from sluicegate.web.asgi import PRINCIPAL, App, Receive, Scope, Send
 from sluicegate.web.rest import RestContext, create_rest_app
 from tests.support.memory import FakeClock, FakeEgress, FakeIssuer, FakeSealer, FakeUpstreams
@@ -38,6 +40,7 @@ async def app(tmp_path: Path) -> AsyncIterator[App]:
     clock = FakeClock(NOW)
     upstreams = FakeUpstreams({URL: [TOOL]})
     feed = DirectoryFeed(database.feed_source(), clock, Lease(2.0, 300.0), upstreams.forget)
+    me = OwnInstance(feed, 300.0)
     await database.write(fill)
     await feed.load()
     following = asyncio.create_task(feed.run())
@@ -50,6 +53,7 @@ async def app(tmp_path: Path) -> AsyncIterator[App]:
             egress=FakeEgress(),
             issuer=FakeIssuer(),
             clock=clock,
+            who_applied=WhoApplied(me, SqlInstances(database), clock, 3.5),
             metadata_url=lambda _: "http://127.0.0.1/metadata",
             token_max_lifetime=86400.0,
         )

@@ -139,5 +139,31 @@ class TokenView(Struct, frozen=True):
     permissions: list[str] | None
 
 
+class AwayView(Struct, frozen=True):
+    """An instance that has not applied the change: it may be cut off, or have ended without saying so."""
+
+    name: str
+    revision: Annotated[int, Meta(description="Where it stood when it last reported")]
+    trusted_until: Annotated[
+        int,
+        Meta(description="Unix seconds: it decides nothing without the change after this, whatever has become of it"),
+    ]
+
+
+class InstancesView(Struct, frozen=True):
+    """Which of the instances that are known decide by the change."""
+
+    applied: int
+    known: int
+    away: list[AwayView]
+
+
+class RevokedTokenView(TokenView, frozen=True, kw_only=True):
+    instances: Annotated[
+        InstancesView | None,
+        Meta(description="Null when it could not be learned in time; the token is revoked all the same"),
+    ]
+
+
 class IssuedTokenView(TokenView, frozen=True, kw_only=True):
     token: Annotated[str, Meta(description="The secret. It is shown this once")]

@@ -1,5 +1,6 @@
 """What the routes work with: the ports they are given, the use cases made of them, and the request that knows both."""
 
+from collections.abc import Mapping
 from typing import TypeVar, cast
 
 from litestar import Response
@@ -7,8 +8,9 @@ from litestar.connection import Request
 from litestar.datastructures import State
 from msgspec import Struct
 
-from sluicegate.core.identity import Principal
+from sluicegate.core.errors import AuthorizationStale
 from sluicegate.ports import AuthzFeed, Clock, CredentialSealer, Database, Egress, TokenIssuer, Upstreams
+from sluicegate.usecases.applied import Applied, WhoApplied
 from sluicegate.usecases.calling import Caller
 from sluicegate.usecases.manage_servers import ManageServers
 from sluicegate.usecases.manage_teams import ManageTeams
@@ -17,12 +19,12 @@ from sluicegate.usecases.manage_tools import ManageTools
 from sluicegate.usecases.manage_upstreams import ManageUpstreams
 from sluicegate.usecases.manage_users import ManageUsers
 from sluicegate.usecases.sync_upstream import SyncUpstream
-from sluicegate.web.asgi import PRINCIPAL, Scope, read_body
+from sluicegate.web.asgi import Scope, read_body
+from sluicegate.web.deciding import caller_now
 from sluicegate.web.metadata import MetadataUrl
+from sluicegate.web.rest.applied import REVISION, WAIT, applied_headers
 
 T = TypeVar("T")
-REVISION = "Sluicegate-Revision"
-"""Header of every answer to a change: the revision of the directory at which it stands."""
 STATE_KEY = "rest"
 
 
@@ -36,6 +38,7 @@ class RestContext(Struct, frozen=True):
     egress: Egress
     issuer: TokenIssuer
     clock: Clock
+    who_applied: WhoApplied
     metadata_url: MetadataUrl
     token_max_lifetime: float
     """Seconds."""
@@ -94,19 +97,35 @@ class RestRequest(Request[None, None, State]):
         context = self.shared.context
         if not context.feed.fresh:
             await context.feed.ensure_current()
-        principal: Principal = cast(Scope, self.scope)[PRINCIPAL]
-        return Caller(principal, context.feed.directory, context.clock.wall())
+        return caller_now(cast(Scope, self.scope), context.feed, context.clock)
+
+    async def reached(self, revision: int) -> None:
+        """Waits, for at most a second, until a change that is committed is in the directory: its writer reads it."""
+        await self.shared.context.feed.reach(revision)
 
     async def settled(self, revision: int) -> Caller:
-        """The caller by a directory that holds the change just made, so that a writer reads its own write."""
-        await self.shared.context.feed.reach(revision)
-        return await self.caller()
+        """The caller by a directory that holds the change just made. AuthorizationStale says that it was made."""
+        await self.reached(revision)
+        try:
+            return await self.caller()
+        except AuthorizationStale as error:
+            message = f"the change was made, at revision {revision}, but cannot be shown: {error}"
+            raise AuthorizationStale(message) from error
+
+    async def applied(self, revision: int) -> Applied | None:
+        """Which instances have applied a change that is committed, after a bounded wait for all of them."""
+        return await self.shared.context.who_applied.wait(revision)
+
+    async def changed(self, content: T, revision: int) -> Response[T]:
+        """The answer to a change; with `?wait=all` it comes when all instances have applied it, or says who has not."""
+        waited = applied_headers(await self.applied(revision)) if WAIT in self.query_params else {}
+        return changed(content, revision, waited)
 
     async def body(self) -> bytes:
         """The whole body, whose size was bounded further out. Raises ClientGone."""
         return await read_body(self.receive)  # type: ignore[arg-type]  # the same ASGI callable, typed more narrowly
 
 
-def changed(content: T, revision: int) -> Response[T]:
+def changed(content: T, revision: int, headers: Mapping[str, str]) -> Response[T]:
     """The answer to a change."""
-    return Response(content, headers={REVISION: str(revision)})
+    return Response(content, headers={REVISION: str(revision), **headers})

@@ -7,7 +7,7 @@ from sluicegate.core.permissions import Permission
 from sluicegate.usecases.manage_servers import NewServer, ServerChange, list_servers, server_named
 from sluicegate.usecases.paging import Page, PageRequest
 from sluicegate.web.rest.answers import ServerDetailView, ServerView
-from sluicegate.web.rest.context import RestRequest, changed
+from sluicegate.web.rest.context import RestRequest
 from sluicegate.web.rest.paging import DEFAULT_LIMIT, Cursor, Limit
 from sluicegate.web.rest.views import server_detail_view, server_view
 
@@ -30,7 +30,7 @@ async def create_server(request: RestRequest, data: JSONBody[NewServer]) -> Resp
     """
     written = await request.uses.servers.create(await request.caller(), data)
     caller = await request.settled(written.revision)
-    return changed(server_view(written.value, caller), written.revision)
+    return await request.changed(server_view(written.value, caller), written.revision)
 
 
 @get("/{server:str}")
@@ -47,15 +47,15 @@ async def change_server(
     """Changes a virtual server. Another `team` needs the permission there too."""
     written = await request.uses.servers.change(await request.caller(), server, data)
     caller = await request.settled(written.revision)
-    return changed(server_view(written.value, caller), written.revision)
+    return await request.changed(server_view(written.value, caller), written.revision)
 
 
 @delete("/{server:str}")
 async def delete_server(request: RestRequest, server: FromPath[str]) -> Response[None]:
     """Deletes a virtual server; the tools stay."""
     written = await request.uses.servers.delete(await request.caller(), server)
-    await request.settled(written.revision)
-    return changed(None, written.revision)
+    await request.reached(written.revision)
+    return await request.changed(None, written.revision)
 
 
 servers = Router(

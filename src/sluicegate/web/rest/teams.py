@@ -8,7 +8,7 @@ from sluicegate.core.permissions import Permission, Role
 from sluicegate.usecases.manage_teams import NewTeam, TeamChange, list_members, list_teams, team_named
 from sluicegate.usecases.paging import Page, PageRequest
 from sluicegate.web.rest.answers import MemberView, TeamView
-from sluicegate.web.rest.context import RestRequest, changed
+from sluicegate.web.rest.context import RestRequest
 from sluicegate.web.rest.paging import DEFAULT_LIMIT, Cursor, Limit
 from sluicegate.web.rest.views import member_view, team_view
 
@@ -29,8 +29,8 @@ async def list_of_teams(request: RestRequest, limit: Limit = DEFAULT_LIMIT, curs
 async def create_team(request: RestRequest, data: JSONBody[NewTeam]) -> Response[TeamView]:
     """Makes a team without members. Asked of the platform."""
     written = await request.uses.teams.create(await request.caller(), data)
-    await request.settled(written.revision)
-    return changed(team_view(written.value), written.revision)
+    await request.reached(written.revision)
+    return await request.changed(team_view(written.value), written.revision)
 
 
 @get("/{team:str}")
@@ -43,16 +43,16 @@ async def get_team(request: RestRequest, team: FromPath[str]) -> TeamView:
 async def change_team(request: RestRequest, team: FromPath[str], data: JSONBody[TeamChange]) -> Response[TeamView]:
     """Renames, deactivates or activates a team. The slug stays what it is."""
     written = await request.uses.teams.change(await request.caller(), team, data)
-    await request.settled(written.revision)
-    return changed(team_view(written.value), written.revision)
+    await request.reached(written.revision)
+    return await request.changed(team_view(written.value), written.revision)
 
 
 @delete("/{team:str}")
 async def delete_team(request: RestRequest, team: FromPath[str]) -> Response[None]:
     """Deletes a team and its memberships; refused while it has upstreams, tools or servers."""
     written = await request.uses.teams.delete(await request.caller(), team)
-    await request.settled(written.revision)
-    return changed(None, written.revision)
+    await request.reached(written.revision)
+    return await request.changed(None, written.revision)
 
 
 @get("/{team:str}/members")
@@ -69,16 +69,16 @@ async def put_member(
 ) -> Response[MemberView]:
     """Puts a user, by email address or id, into the team, or changes the role. No role wider than your own."""
     written = await request.uses.teams.put_member(await request.caller(), team, user, data.role)
-    await request.settled(written.revision)
-    return changed(member_view(written.value), written.revision)
+    await request.reached(written.revision)
+    return await request.changed(member_view(written.value), written.revision)
 
 
 @delete("/{team:str}/members/{user:str}")
 async def remove_member(request: RestRequest, team: FromPath[str], user: FromPath[str]) -> Response[None]:
     """Takes a user out of the team."""
     written = await request.uses.teams.remove_member(await request.caller(), team, user)
-    await request.settled(written.revision)
-    return changed(None, written.revision)
+    await request.reached(written.revision)
+    return await request.changed(None, written.revision)
 
 
 teams = Router(

@@ -10,10 +10,11 @@ from sluicegate.core.permissions import Permission
 from sluicegate.usecases.manage_tokens import TokenRequest, list_tokens, token_named
 from sluicegate.usecases.manage_users import ME
 from sluicegate.usecases.paging import Page, PageRequest
-from sluicegate.web.rest.answers import IssuedTokenView, TokenView
+from sluicegate.web.rest.answers import IssuedTokenView, RevokedTokenView, TokenView
+from sluicegate.web.rest.applied import applied_headers
 from sluicegate.web.rest.context import RestRequest, changed
 from sluicegate.web.rest.paging import DEFAULT_LIMIT, Cursor, Limit
-from sluicegate.web.rest.views import issued_token_view, token_view
+from sluicegate.web.rest.views import issued_token_view, revoked_token_view, token_view
 
 OfUser = Annotated[
     str | None, QueryParameter(description="only the tokens of this user: an email address, an id or `me`")
@@ -50,8 +51,8 @@ async def create_token(request: RestRequest, data: JSONBody[NewToken]) -> Respon
         data.name, data.expires_in, _names(data.teams), _names(data.servers), _names(data.permissions)
     )
     written = await request.uses.tokens.issue(await request.caller(), data.user, wanted)
-    await request.settled(written.revision)
-    response = changed(issued_token_view(written.value), written.revision)
+    await request.reached(written.revision)
+    response = await request.changed(issued_token_view(written.value), written.revision)
     response.set_header("Cache-Control", "no-store")
     return response
 
@@ -63,19 +64,23 @@ async def get_token(request: RestRequest, token: FromPath[str]) -> TokenView:
 
 
 @post("/{token:str}/revoke", status_code=200)
-async def revoke_token(request: RestRequest, token: FromPath[str]) -> Response[TokenView]:
-    """Revokes a token for good, on every instance within the bound that is promised."""
+async def revoke_token(request: RestRequest, token: FromPath[str]) -> Response[RevokedTokenView]:
+    """Revokes a token for good, on every instance within the bound that is promised.
+
+    The answer comes when all instances refuse the token, or says which of them do not and for how long at most.
+    """
     written = await request.uses.tokens.revoke(await request.caller(), token)
-    await request.settled(written.revision)
-    return changed(token_view(written.value), written.revision)
+    await request.reached(written.revision)
+    applied = await request.applied(written.revision)
+    return changed(revoked_token_view(written.value, applied), written.revision, applied_headers(applied))
 
 
 @delete("/{token:str}")
 async def delete_token(request: RestRequest, token: FromPath[str]) -> Response[None]:
     """Revokes a token. Its row stays, so that the revocation is remembered for as long as the token could be used."""
     written = await request.uses.tokens.revoke(await request.caller(), token)
-    await request.settled(written.revision)
-    return changed(None, written.revision)
+    await request.reached(written.revision)
+    return await request.changed(None, written.revision)
 
 
 tokens = Router(

@@ -10,7 +10,7 @@ from sluicegate.usecases.calling import no_such, required
 from sluicegate.usecases.manage_tools import ToolChange, ToolFilter, list_tools, tool_named
 from sluicegate.usecases.paging import Page, PageRequest
 from sluicegate.web.rest.answers import ToolView
-from sluicegate.web.rest.context import RestRequest, changed
+from sluicegate.web.rest.context import RestRequest
 from sluicegate.web.rest.paging import DEFAULT_LIMIT, Cursor, Limit
 from sluicegate.web.rest.views import tool_view
 
@@ -47,7 +47,7 @@ async def change_tool(request: RestRequest, tool: FromPath[str], data: JSONBody[
     written = await request.uses.tools.change(await request.caller(), tool, data)
     caller = await request.settled(written.revision)
     required(caller.directory.upstreams.get(written.value.upstream_id), no_such("tool", tool))
-    return changed(tool_view(written.value, caller), written.revision)
+    return await request.changed(tool_view(written.value, caller), written.revision)
 
 
 tools = Router("/tools", route_handlers=[list_of_tools, get_tool, change_tool], tags=["tools"])

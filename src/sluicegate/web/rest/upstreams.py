@@ -7,7 +7,7 @@ from sluicegate.core.permissions import Permission
 from sluicegate.usecases.manage_upstreams import NewUpstream, UpstreamChange, list_upstreams, upstream_named
 from sluicegate.usecases.paging import Page, PageRequest
 from sluicegate.web.rest.answers import RegisteredView, SyncView, UpstreamView
-from sluicegate.web.rest.context import RestRequest, changed
+from sluicegate.web.rest.context import RestRequest
 from sluicegate.web.rest.paging import DEFAULT_LIMIT, Cursor, Limit
 from sluicegate.web.rest.views import registered_view, sync_view, upstream_view
 
@@ -30,7 +30,7 @@ async def create_upstream(request: RestRequest, data: JSONBody[NewUpstream]) -> 
     """
     written = await request.uses.upstreams.create(await request.caller(), data)
     caller = await request.settled(written.revision)
-    return changed(registered_view(written.value, caller), written.revision)
+    return await request.changed(registered_view(written.value, caller), written.revision)
 
 
 @get("/{upstream:str}")
@@ -50,23 +50,23 @@ async def change_upstream(
     """
     written = await request.uses.upstreams.change(await request.caller(), upstream, data)
     caller = await request.settled(written.revision)
-    return changed(registered_view(written.value, caller), written.revision)
+    return await request.changed(registered_view(written.value, caller), written.revision)
 
 
 @delete("/{upstream:str}")
 async def delete_upstream(request: RestRequest, upstream: FromPath[str]) -> Response[None]:
     """Deletes an upstream and its tools."""
     written = await request.uses.upstreams.delete(await request.caller(), upstream)
-    await request.settled(written.revision)
-    return changed(None, written.revision)
+    await request.reached(written.revision)
+    return await request.changed(None, written.revision)
 
 
 @post("/{upstream:str}/sync", status_code=200)
 async def synchronise_upstream(request: RestRequest, upstream: FromPath[str]) -> Response[SyncView]:
     """Lists the upstream's tools anew. Overrides of visibility and team stay."""
     written = await request.uses.upstreams.synchronise(await request.caller(), upstream)
-    await request.settled(written.revision)
-    return changed(sync_view(written.value), written.revision)
+    await request.reached(written.revision)
+    return await request.changed(sync_view(written.value), written.revision)
 
 
 upstreams = Router(

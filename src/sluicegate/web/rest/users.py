@@ -7,7 +7,7 @@ from sluicegate.core.permissions import Permission
 from sluicegate.usecases.manage_users import NewUser, UserChange, list_users, user_named
 from sluicegate.usecases.paging import Page, PageRequest
 from sluicegate.web.rest.answers import UserView
-from sluicegate.web.rest.context import RestRequest, changed
+from sluicegate.web.rest.context import RestRequest
 from sluicegate.web.rest.paging import DEFAULT_LIMIT, Cursor, Limit
 from sluicegate.web.rest.views import user_view
 
@@ -24,7 +24,7 @@ async def create_user(request: RestRequest, data: JSONBody[NewUser]) -> Response
     """Makes an account. Asked of the platform; making an admin needs `platform:manage` besides."""
     written = await request.uses.users.create(await request.caller(), data)
     caller = await request.settled(written.revision)
-    return changed(user_view(written.value, caller), written.revision)
+    return await request.changed(user_view(written.value, caller), written.revision)
 
 
 @get("/{user:str}")
@@ -39,15 +39,15 @@ async def change_user(request: RestRequest, user: FromPath[str], data: JSONBody[
     """Activates or deactivates an account, or makes it an admin's or not. One active admin must be left."""
     written = await request.uses.users.change(await request.caller(), user, data)
     caller = await request.settled(written.revision)
-    return changed(user_view(written.value, caller), written.revision)
+    return await request.changed(user_view(written.value, caller), written.revision)
 
 
 @delete("/{user:str}")
 async def delete_user(request: RestRequest, user: FromPath[str]) -> Response[None]:
     """Deletes an account with its memberships, tokens and private objects; what it shared stays, without an owner."""
     written = await request.uses.users.delete(await request.caller(), user)
-    await request.settled(written.revision)
-    return changed(None, written.revision)
+    await request.reached(written.revision)
+    return await request.changed(None, written.revision)
 
 
 users = Router(

@@ -11,6 +11,7 @@ from sluicegate.core.identity import TeamId, UserId
 from sluicegate.core.permissions import Permission
 from sluicegate.core.routing import selection_of
 from sluicegate.protocol.tools import rendered
+from sluicegate.usecases.applied import Applied
 from sluicegate.usecases.calling import Caller
 from sluicegate.usecases.manage_teams import Member
 from sluicegate.usecases.manage_tokens import IssuedToken
@@ -23,6 +24,7 @@ from sluicegate.web.rest.answers import (
     MembershipView,
     MemberView,
     RegisteredView,
+    RevokedTokenView,
     SelectedToolView,
     SelectorView,
     ServerDetailView,
@@ -35,6 +37,7 @@ from sluicegate.web.rest.answers import (
     UpstreamView,
     UserView,
 )
+from sluicegate.web.rest.applied import instances_view
 
 
 def team_view(team: Team) -> TeamView:
@@ -105,7 +108,7 @@ def tool_view(tool: Tool, caller: Caller) -> ToolView:
         team_override=_team(tool.team_id, caller),
         enabled=tool.enabled,
         offered=tool.offered,
-        definition=Raw(rendered(tool.name, tool.definition)),
+        definition=Raw(rendered(tool.name, tool.described)),
     )
 
 
@@ -147,6 +150,11 @@ def token_view(token: Token) -> TokenView:
         servers=_claim(token.servers),
         permissions=_claim(token.permissions),
     )
+
+
+def revoked_token_view(token: Token, applied: Applied | None) -> RevokedTokenView:
+    """The token's row, and which instances refuse the token already."""
+    return RevokedTokenView(**asdict(token_view(token)), instances=instances_view(applied))
 
 
 def issued_token_view(issued: IssuedToken) -> IssuedTokenView:
