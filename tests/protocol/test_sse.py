@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sluicegate.protocol.sse import LINE_COST, EventTooLarge, SseEvent, SseParser
+from sluicegate.protocol.sse import COMMENT, LINE_COST, EventTooLarge, SseEvent, SseParser, encoded
 
 LIMIT = 10_000
 
@@ -114,3 +114,9 @@ def test_the_events_are_those_of_a_plain_reading_of_the_whole_stream(stream: byt
         elif line.startswith(b"event:"):
             kind = line[6:].removeprefix(b" ").decode()
     assert parse(stream) == expected
+
+
+def test_what_is_encoded_is_parsed_again_and_a_comment_says_nothing():
+    message = b'{"jsonrpc":"2.0","id":1,"result":{}}'
+    parser = SseParser(1024)
+    assert parser.feed(COMMENT + encoded(message) + COMMENT) == [SseEvent("message", message)]

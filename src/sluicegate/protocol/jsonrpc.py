@@ -6,6 +6,7 @@ Source: JSON-RPC 2.0; MCP 2025-06-18 and later (no batches).
 """
 
 from enum import IntEnum
+from functools import cache
 
 import msgspec
 from msgspec import Raw, Struct
@@ -14,7 +15,9 @@ MAX_ID = 256
 """Longest accepted request id, bytes of JSON."""
 
 ENVELOPE = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
-PARAMS = frozenset({"name", "arguments", "_meta", "uri", "cursor", "protocolVersion", "capabilities", "clientInfo"})
+PARAMS = frozenset(
+    {"name", "arguments", "_meta", "uri", "cursor", "notifications", "protocolVersion", "capabilities", "clientInfo"}
+)
 META_PREFIX = "io.modelcontextprotocol/"
 """Keys of one hop: they are judged here and made anew for the upstream, never forwarded."""
 META = frozenset({META_PREFIX + "protocolVersion", META_PREFIX + "clientCapabilities", META_PREFIX + "clientInfo"})
@@ -151,7 +154,7 @@ def _refuse_ambiguous(found: Members, content: bytes, known: frozenset[str]) -> 
     if len(encoded) != len(content) and _compact(encoded) != _compact(content):
         raise ProtocolError(Code.INVALID_REQUEST, "duplicate keys, or keys with escapes, are not accepted")
     for key in found:
-        if key not in known and key.casefold() in _FOLDED[known]:
+        if key not in known and key.casefold() in _folded(known):
             raise ProtocolError(Code.INVALID_REQUEST, f"`{key}` differs from a known key in case only")
 
 
@@ -162,4 +165,6 @@ def _compact(content: bytes) -> bytes:
         raise ProtocolError(Code.PARSE_ERROR, "the body is nested too deeply") from None
 
 
-_FOLDED = {known: {key.casefold(): key for key in known} for known in (ENVELOPE, PARAMS, META)}
+@cache
+def _folded(known: frozenset[str]) -> frozenset[str]:
+    return frozenset(key.casefold() for key in known)

@@ -11,6 +11,15 @@ LINE_COST: Final = 64
 """Bytes that a line is charged with at least, as one that says nothing costs time too."""
 
 
+COMMENT: Final = b":\n\n"
+"""Says nothing: it keeps the connection in use."""
+
+
+def encoded(message: bytes) -> bytes:
+    """The event that carries a message, which must hold no line end: JSON as we write it has none."""
+    return b"data: %b\n\n" % message
+
+
 class EventTooLarge(Exception):
     """The stream sent more bytes for one event, or more lines in all, than were allowed."""
 

@@ -4,8 +4,6 @@ Reads the envelope, routes by the directory, decides, and has the upstream adapt
 results are never parsed. One request sees one directory from route to decision, as there is no `await` between them.
 """
 
-from collections.abc import Callable
-
 from msgspec import Raw
 
 from sluicegate import __version__
@@ -15,15 +13,16 @@ from sluicegate.core.identity import Principal
 from sluicegate.core.permissions import Permission
 from sluicegate.core.routing import MERGED, Entrance
 from sluicegate.ports import AuthzFeed, Clock, ToolCall, UpstreamAnswer, UpstreamRefusal, Upstreams
-from sluicegate.protocol import jsonrpc, legacy, modern
+from sluicegate.protocol import jsonrpc, legacy, modern, subscriptions
 from sluicegate.protocol.jsonrpc import Code, ProtocolError, Request
+from sluicegate.protocol.subscriptions import Subscription
 from sluicegate.protocol.tools import list_result, rendered
 from sluicegate.usecases.calling import Caller, no_such
 from sluicegate.usecases.list_catalog import list_tools
 from sluicegate.usecases.proxy_call import permitted_tool
+from sluicegate.usecases.watch_list import Enter, ListWatch
 from sluicegate.web.asgi import (
     JSON,
-    PRINCIPAL,
     REQUEST_ID,
     Answer,
     Receive,
@@ -33,12 +32,16 @@ from sluicegate.web.asgi import (
     read_body,
     send_answer,
 )
+from sluicegate.web.deciding import caller_now
 from sluicegate.web.errors import error_headers, http_status, jsonrpc_code, problem
 from sluicegate.web.mcp_methods import LEGACY, MODERN, Access
+from sluicegate.web.mcp_stream import Listening, McpStreams
 from sluicegate.web.metadata import MetadataUrl
 
 NAME = "sluicegate"
-CAPABILITIES: dict[str, object] = {"tools": {}}
+LEGACY_CAPABILITIES: dict[str, object] = {"tools": {}}
+"""Without a session there is no stream to tell of changes on."""
+MODERN_CAPABILITIES: dict[str, object] = {"tools": {"listChanged": True}}
 NO_CAPABILITIES = Raw(b"{}")
 PARAM_HEADER = b"mcp-param-"
 
@@ -46,43 +49,60 @@ PARAM_HEADER = b"mcp-param-"
 class McpEndpoint:
     """The MCP side of the gateway."""
 
-    def __init__(self, feed: AuthzFeed, upstreams: Upstreams, clock: Clock, metadata_url: MetadataUrl) -> None:
+    def __init__(
+        self, feed: AuthzFeed, upstreams: Upstreams, clock: Clock, metadata_url: MetadataUrl, streams: McpStreams
+    ) -> None:
         self._feed = feed
         self._upstreams = upstreams
         self._clock = clock
         self._metadata_url = metadata_url
+        self._streams = streams
 
     async def merged(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The endpoint with all that the caller may use, under public names."""
-        await send_answer(send, await self._respond(lambda _: MERGED, scope, receive))
+        await self._serve(lambda _: MERGED, scope, receive, send)
 
     async def server(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         """The endpoint of the virtual server with this slug or id."""
-        await send_answer(send, await self._respond(lambda caller: usable_server(caller, name), scope, receive))
+        await self._serve(lambda caller: usable_server(caller, name), scope, receive, send)
 
-    async def _respond(self, entrance: Callable[[Caller], Entrance], scope: Scope, receive: Receive) -> Answer:
+    async def _serve(self, enter: Enter, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = await self._respond(enter, scope, receive)
+        if isinstance(answer, Answer):
+            await send_answer(send, answer)
+        else:
+            await self._streams.run(answer, receive, send)
+
+    async def _respond(self, enter: Enter, scope: Scope, receive: Receive) -> Answer | Listening:
         """Everything is judged once the body is there: from then on nothing waits before the decision."""
         request: Request | None = None
         try:
             body = await read_body(receive)
             if not self._feed.fresh:
                 await self._feed.ensure_current()
-            caller = Caller(scope[PRINCIPAL], self._feed.directory, self._clock.wall())
+            caller = caller_now(scope, self._feed, self._clock)
             caller.require_live()
-            entered = entrance(caller)
+            entrance = enter(caller)
             if scope["method"] != "POST":
                 # neither era needs another method: no session is given out, and the modern era has none
                 return Answer(405, [(b"allow", b"POST")], b"")
             _check_content_type(scope)
             request = jsonrpc.parse(body)
-            return await self._dispatch(request, entered, caller, scope)
+            answer = await self._dispatch(request, entrance, caller, scope)
+            if isinstance(answer, Answer):
+                return answer
+            self._streams.require_room()
+            watch = ListWatch(self._feed, self._clock, caller, enter, self._streams.limits.every)
+            return Listening(answer, watch, lambda error: self._failure(error, request, scope).body)
         except ProtocolError as error:
             request_id = error.id if request is None else request.id
             return _answer(jsonrpc.error_body(request_id, _error_object(error)), error.status)
         except tree.SluicegateError as error:
             return self._failure(error, request, scope)
 
-    async def _dispatch(self, request: Request, entrance: Entrance, caller: Caller, scope: Scope) -> Answer:
+    async def _dispatch(
+        self, request: Request, entrance: Entrance, caller: Caller, scope: Scope
+    ) -> Answer | Subscription:
         version = header_values(scope, b"mcp-protocol-version")
         is_modern = modern.speaks_modern(request, version)
         if request.id is None:
@@ -96,11 +116,14 @@ class McpEndpoint:
         if permission is None:
             status = 404 if is_modern else 200
             raise ProtocolError(Code.METHOD_NOT_FOUND, f"unknown method: {request.method[:80]}", status=status)
+        if request.method == subscriptions.METHOD:
+            _check_takes_events(scope)
+            return subscriptions.subscription(request.id, request)
         if isinstance(permission, Access):
             return _answer(jsonrpc.result_body(request.id, _greeting(request)))
         if request.method == "tools/list":
             page = list_tools(caller, permission, entrance, _cursor(request))
-            tools = [rendered(name, tool.definition) for name, tool in page.tools]
+            tools = [rendered(name, tool.described) for name, tool in page.tools]
             return _answer(jsonrpc.result_body(request.id, list_result(tools, page.next_cursor, is_modern)))
         tool, upstream = permitted_tool(caller, permission, entrance, jsonrpc.text(request.params.get("name"), "name"))
         call = _tool_call(tool.name, request, caller.principal, _param_headers(scope) if is_modern else ())
@@ -126,9 +149,9 @@ def usable_server(caller: Caller, name: str) -> VirtualServer:
 def _greeting(request: Request) -> bytes:
     """The result of the methods that only say who we are, and of `ping`."""
     if request.method == "server/discover":
-        return modern.discover_result(CAPABILITIES, NAME, __version__)
+        return modern.discover_result(MODERN_CAPABILITIES, NAME, __version__)
     if request.method == "initialize":
-        return legacy.initialize_result(request, CAPABILITIES, NAME, __version__)
+        return legacy.initialize_result(request, LEGACY_CAPABILITIES, NAME, __version__)
     return b"{}"
 
 
@@ -174,6 +197,12 @@ def _check_content_type(scope: Scope) -> None:
     values = header_values(scope, b"content-type")
     if len(values) != 1 or values[0].partition(";")[0].strip().lower() != "application/json":
         raise ProtocolError(Code.INVALID_REQUEST, "send `Content-Type: application/json`", status=415)
+
+
+def _check_takes_events(scope: Scope) -> None:
+    accepted = ",".join(header_values(scope, b"accept")).lower()
+    if accepted and "text/event-stream" not in accepted and "*/*" not in accepted:
+        raise ProtocolError(Code.INVALID_REQUEST, "send `Accept: application/json, text/event-stream`", status=406)
 
 
 def _error_object(error: ProtocolError) -> bytes:

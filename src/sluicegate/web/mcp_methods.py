@@ -6,7 +6,7 @@ from sluicegate.core.permissions import Permission
 
 
 class Access(Enum):
-    """For methods that no permission guards: they show nothing of the catalog."""
+    """For methods that no permission guards: they show nothing of the catalog, but that it may have changed."""
 
     AUTHENTICATED = "authenticated"
 
@@ -19,6 +19,7 @@ LEGACY: dict[str, Permission | Access] = {
 }
 MODERN: dict[str, Permission | Access] = {
     "server/discover": Access.AUTHENTICATED,
+    "subscriptions/listen": Access.AUTHENTICATED,
     "tools/list": Permission.TOOLS_CALL,
     "tools/call": Permission.TOOLS_CALL,
 }
