@@ -1,7 +1,7 @@
 """What use cases and the web need from the outside, as Protocols. `bootstrap` joins them with the adapters."""
 
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Generic, Never, Protocol, TypeVar, overload
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, Never, NewType, Protocol, TypeVar, overload
 
 from msgspec import Raw, Struct
 
@@ -63,7 +63,7 @@ class Written(Struct, Generic[T], frozen=True):
 class Database(Protocol):
     """Lends a connection to plain functions. `work` cannot await, so it cannot hold a connection across other I/O.
 
-    Raises DatabaseBusy when no connection is free at once, or the database does not answer within the deadline (the
+    Raises DatabaseBusy when no connection is free in time, or the database does not answer within the deadline (the
     work is then abandoned, not cancelled: it may still commit).
     """
 
@@ -71,6 +71,10 @@ class Database(Protocol):
     async def write(self, work: Callable[[Transaction], Coroutine[Any, Any, Any]]) -> Never: ...
     @overload
     async def write(self, work: Callable[[Transaction], T]) -> Written[T]: ...
+
+
+Mark = NewType("Mark", int)
+"""A fingerprint of one row of the revision log, good within this process: another history has other marks."""
 
 
 class Poll(Struct, frozen=True):
@@ -85,24 +89,18 @@ class Poll(Struct, frozen=True):
     changes: tuple[Change, ...]
     lag: float | None
     """Seconds, by the database's clock alone, from when the oldest of `changes` was written until this look."""
+    here: Mark | None
+    """The row at the very revision asked about; None when the log has none there: the epoch began there."""
+    last: Mark | None
+    """The row of the last of `changes`; None when there are none."""
 
 
 class Snapshot(Struct, frozen=True):
-    """The whole state as of one revision."""
+    """The whole state as of one revision; the directory also states which tokens are left out."""
 
-    epoch: str
-    revision: int
-    entities: Sequence[Entity]
-
-
-class FeedSource(Protocol):
-    """The revision log, read over the connection that is reserved for it. Both raise Unavailable or UnreadableLog."""
-
-    async def load(self) -> Snapshot:
-        """The whole state, in one snapshot of the database."""
-
-    async def poll(self, above: int) -> Poll:
-        """The head, and at most some thousands of changes above revision `above`, in one statement."""
+    directory: Directory
+    mark: Mark | None
+    """The log's row at the directory's revision; None when the epoch began there."""
 
 
 class Audit(Struct, frozen=True):
@@ -111,6 +109,22 @@ class Audit(Struct, frozen=True):
     epoch: str
     revision: int
     digest: int
+
+
+class FeedSource(Protocol):
+    """The revision log, read over the connection that is reserved for it; the audit takes the one for upkeep.
+
+    All raise Unavailable or UnreadableLog; ReadReplica, an Unavailable, when the database is one and may lag behind.
+    """
+
+    async def load(self) -> Snapshot:
+        """The whole state, in one snapshot of the database."""
+
+    async def poll(self, above: int) -> Poll:
+        """The head, and at most some thousands of changes above revision `above`, in one statement."""
+
+    async def audit(self, tokens_from: int) -> Audit:
+        """Reads everything again; tokens that expired before `tokens_from` are left out, as in the snapshot."""
 
 
 class UnreadableLog(Exception):
@@ -145,6 +159,11 @@ class AuthzFeed(Protocol):
     async def reach(self, revision: int) -> None:
         """Waits, for at most a second, until the directory stands at `revision`: a writer reads its own write."""
 
+    async def next_change(self, above: int, at_most: float) -> None:
+        """Waits, for `at_most` seconds, until the directory has passed revision `above`, the one it was last seen at,
+        or was loaded anew. Cheap: asks for no poll, so thousands of streams may wait.
+        """
+
 
 # --- the other instances --------------------------------------------------------------------------------------------
 
@@ -174,10 +193,13 @@ class Instances(Protocol):
         """Adds or replaces the instance's row."""
 
     async def seen(self) -> list[Seen]:
-        """All that reported within the time that their directory may be trusted, by name."""
+        """All that may still decide by what they knew when they last reported, by name."""
 
     async def leave(self, instance: InstanceId) -> None:
         """Removes the instance's row: it ends, and trusts nothing any more."""
+
+    async def forget_silent(self) -> int:
+        """Removes the rows of those that have not reported for a day and trust nothing; returns how many."""
 
 
 class LogKeeping(Protocol):

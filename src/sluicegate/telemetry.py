@@ -6,11 +6,12 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
 
 import structlog
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -19,6 +20,7 @@ from sluicegate.core.lease import LeaseState
 requests = Counter("http_requests_total", "Requests answered, by entrance and class of status", ["entrance", "status"])
 auth_failures = Counter("auth_failures_total", "Requests refused for their credential, by code", ["code"])
 unexpected_errors = Counter("unexpected_errors_total", "Failures that no code foresaw: each is a bug", ["place"])
+upkeep_failures = Counter("upkeep_failures_total", "Background chores that failed; each is tried again", ["chore"])
 
 # Of several workers the worst is shown.
 authz_state = Gauge(
@@ -28,6 +30,33 @@ authz_revision = Gauge("authz_revision", "Revision that the directory stands at"
 authz_age = Gauge(
     "authz_age_seconds", "Seconds since the directory was known to be current", multiprocess_mode="livemax"
 )
+revocation_lag = Histogram(
+    "revocation_lag_seconds",
+    "Seconds from when a change was written until this process decided by it",
+    buckets=(0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0),
+)
+streams_open = Gauge("mcp_streams_open", "Answers of `subscriptions/listen` that are open", multiprocess_mode="livesum")
+authz_alarms = Counter("authz_alarms_total", "What must never happen to the authorization data, by kind", ["kind"])
+authz_audits = Counter(
+    "authz_audits_total", "Comparisons of the directory with the database, by what came out", ["outcome"]
+)
+
+
+class Alarm(StrEnum):
+    """Why somebody should look at the authorization data; the process mends itself where it can."""
+
+    REPLICA = "replica"
+    """The database is a read replica: no lease is renewed from it."""
+    DIVERGED = "diverged"
+    """The log is not the one that was followed, or has a row that cannot be read: everything was to be loaded anew."""
+    AUDIT_DIFFERENCE = "audit_difference"
+    """The directory was not what the database holds at the same revision."""
+    CLOCK_JUMP = "clock_jump"
+    """The wall clock was set, by seconds or more: tokens expire by it. The lease does not mind."""
+
+
+for _alarm in Alarm:
+    authz_alarms.labels(_alarm)  # so that /metrics shows a 0, not nothing
 STATE_NUMBER = {state: number for number, state in enumerate(LeaseState)}
 
 MAX_VALUE = 4096

@@ -59,7 +59,7 @@ def locked_by_another_process(path: Path) -> Iterator[None]:
 def test_a_database_that_another_process_has_locked_is_named(
     peopled: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SLUICEGATE_DB_POOL_TIMEOUT", "0.3")
+    monkeypatch.setenv("SLUICEGATE_DB_DEADLINE", "0.3")
     with locked_by_another_process(home / "data" / "sluicegate.db"):
         assert "is locked by another process" in refusal(peopled, *CREATE)
 

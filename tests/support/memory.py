@@ -1,5 +1,7 @@
 """The ports in memory: a database that is a directory, that directory's feed, upstreams that answer from a table."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -164,6 +166,8 @@ class FakeFeed:
         self.stale: Exception | None = None
         """What `ensure_current` raises; set `fresh` to False with it."""
         self.reached: list[int] = []
+        self.moved = asyncio.Event()
+        """To be set after the directory was changed by hand: wakes those in `next_change`."""
 
     async def ensure_current(self) -> None:
         if self.stale is not None:
@@ -173,6 +177,13 @@ class FakeFeed:
 
     async def reach(self, revision: int) -> None:
         self.reached.append(revision)
+
+    async def next_change(self, above: int, at_most: float) -> None:
+        """Returns at once when the directory has passed `above`, else when `moved` is set, or after `at_most`."""
+        if self.directory.revision <= above:
+            self.moved.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.moved.wait(), at_most)
 
 
 class FakeUpstreams:

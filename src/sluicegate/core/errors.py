@@ -11,7 +11,10 @@ SluicegateError
 ├── Conflict                the name is taken, or the object changed           409
 ├── Unavailable             ours or the database's fault, try again            503
 │   ├── AuthorizationStale  the lease ended: we cannot decide                  503
-│   └── DatabaseBusy        the bulkhead is full or the database is away       503
+│   ├── RevisionNotReached  the directory is behind what the caller asks for   503
+│   ├── DatabaseBusy        the bulkhead is full or the database is away       503
+│   ├── ReadReplica         the database is one, so it may lag behind          503
+│   └── DirectoryTooLarge   there is more than a worker may load               503
 ├── UpstreamFailed          the upstream's fault                               502
 │   ├── UpstreamUnreachable refused, reset, no address
 │   ├── UpstreamTimeout     the deadline of the call passed                    504
@@ -102,10 +105,28 @@ class AuthorizationStale(Unavailable):
     code = "authz_stale"
 
 
+class RevisionNotReached(Unavailable):
+    """The directory does not stand yet at the revision that the request wants at least."""
+
+    code = "revision_not_reached"
+
+
 class DatabaseBusy(Unavailable):
     """No connection was free, or the database did not answer in time."""
 
     code = "database_unavailable"
+
+
+class ReadReplica(Unavailable):
+    """The database is a read replica: what it says may be old, so it renews no lease and nothing is loaded from it."""
+
+    code = "database_is_replica"
+
+
+class DirectoryTooLarge(Unavailable):
+    """The database holds more than a worker may load."""
+
+    code = "directory_too_large"
 
 
 class UpstreamFailed(SluicegateError):
