@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds for a server to listen, and to end."""
 
 

@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -55,10 +56,11 @@ class Stack(Struct, frozen=True):
 
 
 class Bouncer:
-    """A PgBouncer that can be frozen and taken away, always on the same port."""
+    """A PgBouncer that can be frozen and taken away, always on the same port; `settings` are pgbouncer.ini's."""
 
-    def __init__(self, postgres: Server) -> None:
+    def __init__(self, postgres: Server, **settings: object) -> None:
         self._postgres = postgres
+        self._settings = settings
         self._running = ExitStack()
         self.port = free_port()
         self._start()
@@ -85,7 +87,7 @@ class Bouncer:
         self._running.close()
 
     def _start(self) -> None:
-        self._server = self._running.enter_context(pgbouncer(self._postgres, self.port))
+        self._server = self._running.enter_context(pgbouncer(self._postgres, self.port, **self._settings))
 
 
 class Postgres(Struct, frozen=True):
@@ -104,12 +106,14 @@ class Opening:
         self._entered = ExitStack()
         self._pool = ThreadPoolExecutor()
         self._begun: dict[object, Future[Any]] = {}
+        self._beginning = threading.Lock()
 
     def begin(self, context: "Context[T]") -> Future[T]:
         """Goes on in the background."""
-        if context not in self._begun:
-            self._begun[context] = self._pool.submit(lambda: self._entered.enter_context(context(self)))
-        return self._begun[context]
+        with self._beginning:  # contexts ask for each other in threads of their own, and none may be entered twice
+            if context not in self._begun:
+                self._begun[context] = self._pool.submit(lambda: self._entered.enter_context(context(self)))
+            return self._begun[context]
 
     def get(self, context: "Context[T]") -> T:
         """What the context gives, when it is there."""
@@ -161,7 +165,7 @@ def postgresql_stack(opening: Opening) -> Iterator[Stack]:
     settings = {
         "SLUICEGATE_DATABASE_URL": opening.get(private_postgresql).url,
         "SLUICEGATE_DB_POOL_SIZE": "1",
-        "SLUICEGATE_DB_POOL_TIMEOUT": "1.5",
+        "SLUICEGATE_DB_DEADLINE": "1.5",
     }
     migrated = command(settings, "migrate")
     assert migrated.returncode == 0, migrated.stderr

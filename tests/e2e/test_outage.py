@@ -130,6 +130,16 @@ def test_calls_and_reads_go_on(story: Story) -> None:
     assert story.lasting.read.status_code == 200
 
 
+def test_answers_say_how_old_what_decided_them_is_and_that_there_is_an_outage(story: Story) -> None:
+    last = story.lasting.calls[-1].answer
+    for answer in (last, story.lasting.read):
+        assert float(answer.headers["sluicegate-authz-age"]) > BOUND
+        assert answer.headers["sluicegate-authz-state"] == "outage"
+    after = story.lasting.called_after.answer
+    assert float(after.headers["sluicegate-authz-age"]) <= BOUND
+    assert "sluicegate-authz-state" not in after.headers
+
+
 def test_writes_answer_503_and_say_when_to_try_again(story: Story) -> None:
     early, later = story.early_write, story.lasting.writes
     assert (early.status_code, early.json()["code"]) == (503, "database_unavailable")
