@@ -1,5 +1,6 @@
 """From token to principal: liveness at every revision, time on every call, and nothing from a failure."""
 
+import weakref
 from collections.abc import Iterable
 
 import pytest
@@ -144,6 +145,13 @@ def test_a_directory_that_was_loaded_anew_is_asked_even_at_the_same_revision(wor
     world.authenticate(token())
     world.directory = Directory("other epoch", world.directory.revision, [ALICE, issued(revoked_at=NOW)])
     assert world.refusal(token()) == "token_revoked"
+
+
+def test_a_directory_that_was_given_up_is_not_kept_until_the_next_request(world: World) -> None:
+    world.authenticate(token(claims()))
+    old = weakref.ref(world.directory)
+    world.directory = Directory("other epoch", world.directory.revision, [ALICE])
+    assert old() is None
 
 
 def test_without_a_directory_nothing_is_decided() -> None:

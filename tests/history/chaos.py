@@ -5,11 +5,12 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from enum import StrEnum
 
 from msgspec import Struct
 
+from tests.e2e.running import descendants
 from tests.history.plans import LEASE
 from tests.support.fault_proxy import Delay, FaultProxy, Way
 
@@ -26,6 +27,7 @@ class What(StrEnum):
     STOPPED_WORKER = "the worker is stopped"
     STOPPED_WRITER = "a writer is stopped, perhaps in its transaction"
     STOPPED_PGBOUNCER = "pgbouncer is stopped"
+    FROZEN_DATABASE = "all processes of the database stand still, wherever they are in a commit or a poll"
 
 
 class Fault(Struct, frozen=True):
@@ -41,6 +43,7 @@ class Victims(Struct, frozen=True):
     """Whom faults hit: processes by their ids."""
 
     links: Sequence[FaultProxy]
+    database: int
     pgbouncer: int
     workers: Sequence[int]
     writers: Sequence[int]
@@ -91,10 +94,11 @@ SCENES: tuple[Scene, ...] = (hiccup, frozen, long_frozen, late_then_frozen, rese
 
 
 def all_faults(chance: random.Random, workers: int, writers: int) -> list[Fault]:
-    """Each worker goes through all scenes in an order of its own; pgbouncer and the writers are stopped besides."""
+    """Each worker goes through all scenes in an order of its own; what all of them share is stopped besides."""
     faults = [fault for who in range(workers) for fault in one_after_another(chance, who, SCENES)]
     until = max(fault.begins for fault in faults)
     faults += _stops(chance, What.STOPPED_PGBOUNCER, 0, Stops(2.5, 1.0, until))
+    faults += _stops(chance, What.FROZEN_DATABASE, 0, Stops(2.0, 0.8, until))
     for who in range(writers):
         faults += _stops(chance, What.STOPPED_WRITER, who, Stops(1.5, 0.4, until))
     return faults
@@ -161,6 +165,8 @@ def _made(fault: Fault, victims: Victims) -> AbstractContextManager[None]:
         return _stopped(victims.workers[fault.who])
     if fault.what is What.STOPPED_WRITER:
         return _stopped(victims.writers[fault.who])
+    if fault.what is What.FROZEN_DATABASE:
+        return _frozen(victims.database)
     return _stopped(victims.pgbouncer)
 
 
@@ -177,3 +183,12 @@ def _stopped(pid: int) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def _frozen(postmaster: int) -> Iterator[None]:
+    with _stopped(postmaster), ExitStack() as backends:  # it first: it must not start more
+        for pid in descendants(postmaster)[1:]:
+            with suppress(ProcessLookupError):
+                backends.enter_context(_stopped(pid))
+        yield

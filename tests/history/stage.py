@@ -84,7 +84,7 @@ def stage(where: Place, terms: Terms, folder: Path) -> Iterator[Stage]:
         cast = _cast(terms, folder, where.cluster.url(database), linked)
         load_or_create_keys(folder / "keys.json")
         pids = needed.enter_context(_playing(cast, folder))
-        yield Stage(cast, Victims(links, where.bouncer.pid, pids.workers, pids.writers))
+        yield Stage(cast, Victims(links, where.cluster.pid, where.bouncer.pid, pids.workers, pids.writers))
 
 
 def _cast(terms: Terms, folder: Path, direct: str, linked: Sequence[str]) -> Cast:

@@ -141,6 +141,11 @@ def meaning(answer: httpx2.Response) -> str:
     return content[0]["text"] if content else f"{answer.status_code} {body.get('detail', body)}"
 
 
+def told(answers: Counter[str]) -> str:
+    """How often each answer was given, for people."""
+    return ", ".join(f"{count} x {answer}" for answer, count in answers.items())
+
+
 @contextlib.contextmanager
 def old_shape(site: Site, upstream: str, folder: Path) -> Iterator[str]:
     """The old shape, serving; its URL."""
@@ -173,7 +178,9 @@ def failures_in(folder: Path) -> int:
     return log.count("QueuePool limit of size 20 overflow 10 reached, connection timed out")
 
 
-async def test_what_killed_the_old_shape_takes_no_connection_here(site: Site, tmp_path: Path) -> None:
+async def test_what_killed_the_old_shape_takes_no_connection_here(
+    site: Site, tmp_path: Path, report: Callable[[str], None]
+) -> None:
     settings = {"SLUICEGATE_DATABASE_URL": site.url, "SLUICEGATE_DB_POOL_SIZE": "1", "SLUICEGATE_DB_MAX_OVERFLOW": "0"}
     slow = SlowUpstream()
     async with Hostile(modern(slow)) as upstream, in_a_thread() as running:
@@ -187,8 +194,9 @@ async def test_what_killed_the_old_shape_takes_no_connection_here(site: Site, tm
         after = await asyncio.to_thread(gateway.metrics)
 
     failures = failures_in(tmp_path)
-    print(f"\nold shape, pool 20 + 10: {dict(old.answers)}, {failures} x QueuePool limit, {old.held} transactions held")
-    print(f"sluicegate, pool 1 + 0:  {dict(ours.answers)}, {ours.held} transactions held")
+    asked = after['db_checkouts_total{owner="request"}']
+    report(f"old shape, pool 20 + 10: {told(old.answers)}; {failures} x QueuePool limit; {old.held} transactions held")
+    report(f"sluicegate, pool 1 + 0: {told(ours.answers)}; {asked:.0f} checkouts by requests; {ours.held} held")
 
     assert old.held == EARLY, "every connection of the pool, across the upstream's work"
     assert failures == LATE
@@ -196,6 +204,6 @@ async def test_what_killed_the_old_shape_takes_no_connection_here(site: Site, tm
 
     assert ours.held == 0
     assert ours.answers == {"done": EARLY + LATE}
-    assert after['db_checkouts_total{owner="request"}'] == 0
+    assert asked == 0
     assert after['db_checkouts_total{owner="admin"}'] == before['db_checkouts_total{owner="admin"}']
     assert after['db_timeouts_total{owner="admin",wait="pool"}'] == 0

@@ -1,13 +1,15 @@
 """What a poll says beyond the changes: by which row the same history is known again, and how old the changes are."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from sluicegate.store import SqlDatabase, SqlFeedSource
+from sluicegate.store.feed import SLICE
 from sluicegate.usecases.follow_feed import DirectoryFeed
 from tests.store.conftest import RunSql
-from tests.store.writing import inserting, until_free
+from tests.store.writing import inserting, numbered_team, until_free
 from tests.support import world
 from tests.support.memory import FakeClock, FakeUpstreams
 from tests.support.world import ALICE, BOB, PAYMENTS, SEARCH, ZOE
@@ -70,6 +72,30 @@ async def test_a_row_above_the_head_is_not_followed(
     run_sql("INSERT INTO authz_log (rev, kind, key) VALUES (2, 'user', 'usr_nobody')")
     poll = await feed.poll(0)
     assert [change.rev for change in poll.changes] == [poll.revision] == [1]
+
+
+async def test_what_one_transaction_wrote_stays_together(database: SqlDatabase, feed: SqlFeedSource) -> None:
+    await database.write(inserting(*map(numbered_team, range(3))))
+    await written_at_another_instant(database, 3)
+    assert [change.more for change in (await feed.poll(0)).changes] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("written", "polled"),
+    [((1500, 1000), [1500, 2500]), ((2500,), [SLICE + 1, 2500])],
+    ids=["a transaction is not cut", "but one that is longer than a poll"],
+)
+async def test_a_poll_ends_where_a_transaction_ends(
+    database: SqlDatabase, feed: SqlFeedSource, written: tuple[int, ...], polled: list[int]
+) -> None:
+    first = 0
+    for count in written:
+        await database.write(inserting(*map(numbered_team, range(first, first + count))))
+        first += count
+    ends = [0]
+    while ends[-1] < first:
+        ends.append((await feed.poll(ends[-1])).changes[-1].rev)
+    assert ends[1:] == polled
 
 
 async def test_the_lag_is_the_age_of_the_oldest_change(
@@ -141,3 +167,9 @@ async def test_a_state_that_stays_unreadable_closes_the_feed(
         await until(lambda: following.state == "closed")
         run_sql("UPDATE memberships SET role = 'viewer'")
         await until(lambda: following.fresh)
+
+
+async def written_at_another_instant(database: SqlDatabase, number: int) -> None:
+    """SQLite's clock has milliseconds: two transactions within one count as one, and nobody minds but this test."""
+    await asyncio.sleep(0.01)
+    await database.write(inserting(numbered_team(number)))

@@ -6,6 +6,7 @@ import threading
 import weakref
 
 import pytest
+from msgspec.structs import replace
 
 from sluicegate.core.errors import DatabaseBusy
 from sluicegate.usecases.follow_feed import SLICE, DirectoryFeed
@@ -139,3 +140,24 @@ async def test_the_directory_of_before_stays_whole_while_it_is_used_and_is_then_
 def given_up() -> int:
     """How many directories are on their way out."""
     return sum(thread.name == "give-up-directory" for thread in threading.enumerate())
+
+
+async def test_nothing_is_decided_in_the_middle_of_a_transaction(feed, source):
+    seen: set[int] = set()
+
+    async def looking() -> None:
+        while True:
+            seen.add(feed.directory.revision)
+            await asyncio.sleep(0)
+
+    async with running(feed):
+        await until(lambda: feed.fresh)
+        source.commit(*[False, True] * SLICE)
+        *before_last, _ = range(len(source.changes))
+        for each in before_last:
+            source.changes[each] = replace(source.changes[each], more=True)
+        look = asyncio.create_task(looking())
+        await until(lambda: feed.directory.revision == source.revision)
+        look.cancel()
+        await asyncio.gather(look, return_exceptions=True)
+    assert seen <= {1, source.revision}

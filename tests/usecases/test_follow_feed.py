@@ -223,9 +223,11 @@ async def test_an_error_that_nobody_foresaw_does_not_end_the_feed(feed, source, 
     ],
     ids=["deleted", "another address", "another credential", "reached as before"],
 )
-async def test_connections_are_forgotten_wherever_an_upstream_was_changed(feed, source, changed, forgotten):
+@pytest.mark.parametrize("epoch", ["one", "two"], ids=["followed", "loaded anew"])
+async def test_connections_are_forgotten_wherever_an_upstream_was_changed(feed, source, changed, forgotten, epoch):
     async with running(feed):
         await until(lambda: feed.fresh)
         source.changes.append(Change(2, Kind.UPSTREAM, CLOCK, changed))
-        await feed.reach(2)
+        source.epoch = epoch
+        await until(lambda: feed.directory.revision == 2)
     assert source.forgotten == forgotten

@@ -76,6 +76,20 @@ async def test_a_wish_from_another_thread_is_heard_at_once():
         await asyncio.gather(rounds.pause(failing=False), asyncio.to_thread(rounds.wish_from_thread))
 
 
+@pytest.mark.parametrize("turns", range(5))
+async def test_who_is_cancelled_while_a_wish_comes_true_does_not_go_on(turns):
+    rounds = Rounds(Pace(idle=NEVER, least=0.0))
+    pausing = asyncio.create_task(rounds.pause(failing=False))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    rounds.wish()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if pausing.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await pausing
+
+
 async def test_a_wish_does_not_come_before_the_least_interval():
     rounds = Rounds(Pace(idle=NEVER, least=NEVER))
     rounds.wish()

@@ -1,5 +1,6 @@
 """From the text of a token to the principal it stands for, without a database: keys, clock and directory only."""
 
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from hashlib import sha256
@@ -54,7 +55,8 @@ class DirectoryAuthenticator:
         self._most = most
         self._known: OrderedDict[bytes, Known] = OrderedDict()
         self._generation = 0
-        self._latest: Directory | None = None
+        self._latest: weakref.ref[Directory] | None = None
+        """Weak, so that one that was replaced can go before the next request comes."""
 
     def authenticate(self, token: str) -> Principal:
         """The principal of a bearer token. Raises Unauthenticated; AuthorizationStale while there is no directory."""
@@ -71,8 +73,8 @@ class DirectoryAuthenticator:
         if len(token) > MAX_TOKEN or not token.isascii():
             raise Unauthenticated(f"the token is not a JWT of at most {MAX_TOKEN} characters", code="token_malformed")
         directory = self._directory()
-        if directory is not self._latest:
-            self._latest = directory
+        if self._latest is None or self._latest() is not directory:
+            self._latest = weakref.ref(directory)
             self._generation += 1
         digest = sha256(token.encode()).digest()
         now = self._clock.wall()

@@ -19,7 +19,7 @@ from sluicegate.store import SqlInstances, SqlLogKeeping, Wakeup, linked_version
 from sluicegate.usecases.applied import BEYOND_BOUND, WhoApplied
 from sluicegate.usecases.follow_feed import DirectoryFeed
 from sluicegate.usecases.own_instance import OwnInstance
-from sluicegate.usecases.upkeep import Chore, Upkeep, trimming
+from sluicegate.usecases.upkeep import Chore, Pause, Upkeep, trimming
 from sluicegate.watchdog import Watchdog
 from sluicegate.web.app import Doorway, Rooms, web_app
 from sluicegate.web.asgi import App, Receive, Scope, Send
@@ -114,8 +114,8 @@ def prepare(settings: Settings) -> list[str]:
     return [warning] if warning else []
 
 
-def gateway(adapters: Adapters) -> Gateway:
-    """Joins use cases, web and adapters."""
+def gateway(adapters: Adapters, pause: Pause = asyncio.sleep) -> Gateway:
+    """Joins use cases, web and adapters. `pause` is what upkeep waits with between two chores."""
     settings = adapters.settings
     feed = DirectoryFeed(
         adapters.database.feed_source(settings.max_entities),
@@ -138,7 +138,7 @@ def gateway(adapters: Adapters) -> Gateway:
     )
     names = tuple(settings.allowed_hosts) + ((host_of(settings.public_url),) if settings.public_url else ())
     app = web_app(rooms, Doorway(authenticator, feed, metadata.url, names, settings.max_body))
-    return Gateway(app, feed, Upkeep(me, feed, instances, chores), streams, adapters)
+    return Gateway(app, feed, Upkeep(me, feed, instances, chores, pause), streams, adapters)
 
 
 def _rest_context(

@@ -13,6 +13,8 @@ class Change(Struct, frozen=True, gc=False):
     kind: Kind
     key: str
     entity: Entity | None
+    more: bool = False
+    """The next revision was written by the same transaction: nothing may be decided between the two."""
 
 
 def encode_entity(entity: Entity) -> bytes:

@@ -7,6 +7,7 @@ polls waiting nor the reports that upkeep makes every second.
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, Engine, bindparam, select, true
 
 from sluicegate.core.events import Change, decode_change
@@ -111,6 +112,7 @@ def _poll(connection: Connection, above: int) -> Poll:
     here = _mark(logged.pop(0)) if logged and logged[0][0] == above else None
     if not logged and revision > above:
         raise UnreadableLog(f"revision {above + 1} is missing from the log")
+    logged = _whole(logged, revision)
     last = _mark(logged[-1]) if logged else None
     return Poll(epoch, revision, floor, _changes(logged, above), _lag(logged, now), here, last)
 
@@ -118,6 +120,14 @@ def _poll(connection: Connection, above: int) -> Poll:
 def _mark(row: LogRow) -> Mark:
     _, kind, key, payload, at = row
     return mark_of(kind, key, payload, at)
+
+
+def _whole(rows: list[LogRow], revision: int) -> list[LogRow]:
+    """Without the transaction that the limit has cut, or all of it when it alone is longer than the limit."""
+    if not rows or rows[-1][0] == revision:
+        return rows
+    *_, cut = rows[-1]
+    return [row for row in rows if row[-1] != cut] or rows
 
 
 def _lag(rows: Sequence[LogRow], now: float) -> float | None:
@@ -128,11 +138,13 @@ def _lag(rows: Sequence[LogRow], now: float) -> float | None:
 
 def _changes(rows: Sequence[LogRow], above: int) -> tuple[Change, ...]:
     changes: list[Change] = []
-    for expected, (rev, kind, key, payload, _) in enumerate(rows, above + 1):
+    following = [at for *_, at in rows[1:]] + [None]
+    for expected, (rev, kind, key, payload, at) in enumerate(rows, above + 1):
         if rev != expected:
             raise UnreadableLog(f"revision {expected} is missing from the log")
         try:
-            changes.append(decode_change(rev, kind, key, payload))
+            more = at is not None and following[len(changes)] == at
+            changes.append(replace(decode_change(rev, kind, key, payload), more=more))
         except ValueError as error:
             raise UnreadableLog(f"revision {rev} of the log cannot be read: {error}") from error
     return tuple(changes)

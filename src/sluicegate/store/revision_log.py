@@ -63,11 +63,12 @@ def append(connection: Connection, changes: Sequence[Recorded]) -> int:
 
 def _log(connection: Connection, changes: Sequence[Recorded]) -> int:
     revision = _advance(connection, rev=authz_head.c.rev + len(changes))
+    now = connection.execute(select(database_now())).scalar_one()  # one instant: by it a feed knows what came together
     rows = [
-        {"rev": rev, "kind": change.kind.value, "key": change.key, "payload": change.payload}
+        {"rev": rev, "kind": change.kind.value, "key": change.key, "payload": change.payload, "at": now}
         for rev, change in enumerate(changes, revision - len(changes) + 1)
     ]
-    connection.execute(insert(authz_log).values(at=database_now()), rows, execution_options=RECORDED)
+    connection.execute(insert(authz_log), rows, execution_options=RECORDED)
     return revision
 
 

@@ -13,8 +13,6 @@ from sluicegate.store.schema import TABLES
 
 E = TypeVar("E", bound=Entity)
 
-BATCH = 5000
-"""Rows fetched at a time when a whole table is read."""
 _WORDS = {Kind.SERVER: "virtual server"}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from sluicegate import telemetry
-from sluicegate.core.catalog import Kind, Upstream
+from sluicegate.core.catalog import Entity, Kind, Upstream
 from sluicegate.core.directory import Directory, RevisionGap
 from sluicegate.core.errors import AuthorizationStale, ReadReplica, Unavailable
 from sluicegate.core.events import Change
@@ -127,14 +127,18 @@ class DirectoryFeed:
         sent_at = self._clock.boot()
         with large_heap_expected():
             snapshot = await self._source.load()
-        if self._directory is not None:
-            give_up(self._directory)
+        before = self._directory
         self._directory, self._mark = snapshot.directory, snapshot.mark
         self._confirmed_at = sent_at
         self._failing = self._diverged = False
         self._tell_moved()
         self._rounds.wish()  # loading may have taken most of the lease
-        log.info("directory loaded", revision=self._directory.revision)
+        log.info("directory loaded", revision=snapshot.directory.revision)
+        if before is not None:
+            give_up(before)
+            for known in before.upstreams.values():
+                if _leads_elsewhere(known, snapshot.directory.upstreams.get(known.id)):
+                    await self._forget(known.id)
 
     async def audit(self) -> AuditOutcome:
         """Compares the directory with the database, entity by entity; a difference is an alarm and loads it anew.
@@ -211,14 +215,18 @@ class DirectoryFeed:
                 return
 
     async def _apply(self, changes: tuple[Change, ...], directory: Directory) -> None:
-        for count, change in enumerate(changes, 1):
-            if change.kind is Kind.UPSTREAM and _leads_elsewhere(change, directory):
-                await self._forget(UpstreamId(change.key))
+        since_others = 0
+        for change in changes:
+            known = directory.upstreams.get(UpstreamId(change.key)) if change.kind is Kind.UPSTREAM else None
+            if known is not None and _leads_elsewhere(known, change.entity):
+                await self._forget(known.id)
             directory.apply(change)
             if self._trail is not None:
                 self._trail.note(directory)
-            if count % SLICE == 0:
+            since_others += 1
+            if since_others >= SLICE and not change.more:
                 await asyncio.sleep(0)
+                since_others = 0
 
     def _check_continues(self, poll: Poll, directory: Directory) -> None:
         if poll.epoch != directory.epoch:
@@ -237,8 +245,5 @@ class DirectoryFeed:
         self._moved = asyncio.Event()
 
 
-def _leads_elsewhere(change: Change, directory: Directory) -> bool:
-    before, after = directory.upstreams.get(UpstreamId(change.key)), change.entity
-    if before is None:
-        return False
-    return not isinstance(after, Upstream) or (before.url, before.auth) != (after.url, after.auth)
+def _leads_elsewhere(known: Upstream, after: Entity | None) -> bool:
+    return not isinstance(after, Upstream) or (known.url, known.auth) != (after.url, after.auth)

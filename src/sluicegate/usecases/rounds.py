@@ -52,7 +52,8 @@ class Rounds:
             return
         await asyncio.sleep(self._pace.least)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wanted.wait(), self._pace.idle - self._pace.least)
+            async with asyncio.timeout(self._pace.idle - self._pace.least):  # `wait_for` may lose a cancellation
+                await self._wanted.wait()
 
     def wish(self) -> None:
         """Makes the next round come as soon as it may."""
