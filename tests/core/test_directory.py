@@ -3,12 +3,13 @@
 import pytest
 from msgspec.structs import replace
 
-from sluicegate.core.catalog import KIND_OF, Kind
-from sluicegate.core.directory import RevisionGap
+from sluicegate.core.catalog import KIND_OF, Kind, Token
+from sluicegate.core.directory import Directory, RevisionGap, digest_of
 from sluicegate.core.events import Change, decode_change, encode_entity
+from sluicegate.core.identity import TeamId, TokenId, UserId
 from sluicegate.core.permissions import Role
 from sluicegate.core.routing import selection_of
-from tests.support.world import ALICE, CLOCK, PAYMENTS, SEARCH, SUPPORT, entities, member, tool, user, world
+from tests.support.world import ALICE, CLOCK, PAYMENTS, SEARCH, SUPPORT, entities, member, team, tool, user, world
 
 
 def test_a_change_that_is_not_the_next_revision_is_refused_and_changes_nothing():
@@ -67,6 +68,40 @@ def test_every_kind_can_be_deleted_and_put_again():
         assert getattr(directory, name) == getattr(fresh, name)
     assert directory.tools_of(CLOCK) == fresh.tools_of(CLOCK)
     assert directory.roles_of(ALICE) == fresh.roles_of(ALICE)
+
+
+def test_the_catalog_stands_at_the_last_change_that_a_list_can_show():
+    directory = world()
+    shown = {Kind.TEAM, Kind.UPSTREAM, Kind.TOOL, Kind.SERVER}
+    tokens = [Token(TokenId("tok_x"), ALICE, "", 0, 9, None, None, None, None)]
+    for rev, entity in enumerate([*entities(), *tokens], 2):
+        kind, before = KIND_OF[type(entity)], directory.catalog_revision
+        directory.apply(Change(rev, kind, entity.id, entity))  # type: ignore[attr-defined]
+        assert directory.catalog_revision == (rev if kind in shown else before)
+
+
+def test_tokens_that_expired_before_the_load_are_left_out_however_they_come():
+    old, good = (Token(TokenId(f"tok_{at}"), ALICE, "", 0, at, None, None, None, None) for at in (99, 100))
+    directory = Directory("epoch", 1, [old, good], tokens_from=100)
+    assert list(directory.tokens) == [good.id]
+    directory.apply(Change(2, Kind.TOKEN, old.id, replace(old, revoked_at=5)))
+    directory.apply(Change(3, Kind.TOKEN, good.id, replace(good, expires_at=50)))
+    assert directory.tokens == {}
+    assert directory.digest == 0
+
+
+def test_swapped_roles_are_another_digest():
+    """Sums of the hashes of tuples would be equal in a third of all swaps."""
+    for number in range(50):
+        one, other = UserId(f"usr_{number}"), UserId(f"usr_x{number}")
+        viewer, owner = (lambda user, role=role: member(user, PAYMENTS, role) for role in (Role.VIEWER, Role.OWNER))
+        assert digest_of([viewer(one), owner(other)]) != digest_of([owner(one), viewer(other)])
+
+
+def test_swapped_names_are_another_digest():
+    for number in range(50):
+        one, other = TeamId(f"team_{number}"), TeamId(f"team_x{number}")
+        assert digest_of([team(one, "a"), team(other, "b")]) != digest_of([team(one, "b"), team(other, "a")])
 
 
 @pytest.mark.parametrize("payload", [b"{}", b"nonsense", b'{"id":1}'])

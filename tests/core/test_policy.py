@@ -7,7 +7,8 @@ from sluicegate.core import errors
 from sluicegate.core.catalog import Token, Visibility
 from sluicegate.core.identity import TokenId, UserId
 from sluicegate.core.permissions import Permission
-from sluicegate.core.policy import PLATFORM, Decision, Reason, decide, enforce, explain, visible
+from sluicegate.core.policy import PLATFORM, Decision, Reason, decide, enforce, explain
+from sluicegate.core.sieve import Sieve
 from tests.support.world import (
     ALICE,
     BOB,
@@ -182,10 +183,37 @@ def test_everyone_manages_the_own_tokens_and_nobody_elses():
     assert outcome(principal(ALICE), user(ALICE), Permission.USERS_MANAGE) is Reason.PERMISSION_NOT_IN_ROLE
 
 
+def test_a_server_that_is_switched_off_lends_its_tools_to_nobody():
+    scoped = principal(ALICE, servers=[SUPPORT])
+    off = replace(server("clock__now"), enabled=False)
+    assert outcome(scoped, now_tool, directory=world(off)) is Reason.OUTSIDE_TOKEN_SERVERS
+    assert outcome(scoped, now_tool, Permission.TOOLS_READ, world(off)) is Reason.OUTSIDE_TOKEN_SERVERS
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        tool(CLOCK, "now", enabled=False),
+        tool(CLOCK, "now", offered=False),
+        tool(CLOCK, "now", team=SEARCH),
+        tool(CLOCK, "now", visibility=Visibility.PRIVATE),
+    ],
+    ids=["disabled", "not offered", "of another team", "private"],
+)
+def test_a_tool_that_stands_apart_from_its_neighbours_is_sieved_apart(odd):
+    for first, second in ((odd, tool(CLOCK, "sleep")), (tool(CLOCK, "sleep"), odd)):
+        sieve = Sieve(principal(ALICE), CALL, world(odd), NOW)
+        assert {each.name for each in (first, second) if sieve.lets(each)} == {"sleep"}
+
+
 def test_what_is_listed_is_exactly_what_may_be_called():
     directory = world()
-    listed = visible(principal(ALICE), CALL, directory.tools.values(), directory, NOW)
-    assert {each.id for each in listed} == {"tool_clock_now", "tool_clock_sleep", "tool_web_fetch"}
+    sieve = Sieve(principal(ALICE), CALL, directory, NOW)
+    assert {each.id for each in directory.tools.values() if sieve.lets(each)} == {
+        "tool_clock_now",
+        "tool_clock_sleep",
+        "tool_web_fetch",
+    }
 
 
 def test_explain_shows_every_clause_and_agrees_with_the_decision():

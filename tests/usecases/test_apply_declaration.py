@@ -81,8 +81,7 @@ class Gate:
         return str(refused.value).splitlines()
 
     async def directory(self) -> Directory:
-        snapshot = await self.database.feed_source().load()
-        return Directory(snapshot.epoch, snapshot.revision, snapshot.entities)
+        return (await self.database.feed_source().load()).directory
 
 
 @pytest.fixture

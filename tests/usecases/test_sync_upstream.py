@@ -44,7 +44,7 @@ async def test_new_tools_come_changed_ones_change_and_missing_ones_are_withdrawn
     syncing = Syncing()
     report = (await syncing.listing(described("now", "new text"), described("zone"))).value
     assert (report.offered, report.added, report.changed, report.withdrawn) == (2, 1, 1, 1)
-    assert "new text" in syncing.tool("now").definition
+    assert "new text" in syncing.tool("now").described
     assert not syncing.tool("sleep").offered
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from sluicegate.core.definitions import Sealed
 from sluicegate.core.errors import InvalidInput
 from sluicegate.core.identity import ServerId, TeamId, TokenId, ToolId, UpstreamId, UserId
 from sluicegate.core.permissions import Role
@@ -92,8 +93,13 @@ class Upstream(Entity, frozen=True, gc=False):
     sync_warnings: tuple[str, ...]
 
 
+Terms = tuple[Visibility | None, TeamId | None, bool, bool]
+"""A tool's `visibility`, `team_id`, `enabled` and `offered`."""
+
+
 class Tool(Entity, frozen=True, gc=False):
-    """A tool as its upstream described it. `definition` is that JSON object without `name`, otherwise byte for byte.
+    """A tool as its upstream described it. `definition` is that JSON object without `name`, otherwise byte for byte;
+    in a directory it may be sealed together with others, so read it as `described`.
 
     `visibility` and `team_id` override the upstream's, and survive a refresh; `None` inherits. `offered` is false while
     the upstream does not list the tool: the row stays, so that its override is there when the tool returns.
@@ -102,11 +108,21 @@ class Tool(Entity, frozen=True, gc=False):
     id: ToolId
     upstream_id: UpstreamId
     name: str
-    definition: str
+    definition: str | Sealed
     visibility: Visibility | None
     team_id: TeamId | None
     enabled: bool
     offered: bool
+
+    @property
+    def described(self) -> str:
+        """The definition as text."""
+        return self.definition if isinstance(self.definition, str) else self.definition.text(self.name)
+
+    @property
+    def terms(self) -> Terms:
+        """What decisions look at besides the upstream: tools of one upstream on equal terms are open to the same."""
+        return self.visibility, self.team_id, self.enabled, self.offered
 
 
 class ToolSelector(Struct, frozen=True, gc=False):

@@ -2,11 +2,12 @@
 
 `decide` asks the clauses in order and stops at the first that objects; `explain` asks them all. What a clause of the
 first group refuses is *hidden*: the caller is answered exactly as if the object did not exist.
+
+Types are compared by `type(x) is`: `isinstance` of a Struct that is none takes 150 ns, and a decision asks often.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import StrEnum
-from typing import TypeVar
 
 from msgspec import Struct
 
@@ -31,8 +32,9 @@ class Platform(Struct, frozen=True, gc=False):
 
 
 PLATFORM = Platform()
+# On Python 3.11 it takes 150 ns to get a member from its enum.
+PUBLIC, TEAM, PRIVATE = Visibility.PUBLIC, Visibility.TEAM, Visibility.PRIVATE
 Target = Tool | Upstream | VirtualServer | Team | User | Token | Platform
-TargetT = TypeVar("TargetT", Tool, Upstream, VirtualServer, Team, User, Token)
 
 
 class Personal(Struct, frozen=True, gc=False):
@@ -60,6 +62,7 @@ class Reason(StrEnum):
     PERMISSION_NOT_IN_ROLE = "permission_not_in_role"
 
 
+ALLOWED = Reason.ALLOWED
 UNAUTHENTICATED = frozenset({Reason.TOKEN_EXPIRED, Reason.TOKEN_REVOKED, Reason.USER_INACTIVE})
 SEEN_BUT_FORBIDDEN = frozenset({Reason.PERMISSION_NOT_IN_TOKEN, Reason.PERMISSION_NOT_IN_ROLE})
 
@@ -78,7 +81,7 @@ class Decision(Struct, frozen=True, gc=False):
 
 
 class Question(Struct, frozen=True, gc=False):
-    """What a clause looks at: who asks for what on which target, and to whom that target is open."""
+    """What a clause looks at: who asks for what on which target, and how that target stands."""
 
     principal: Principal
     permission: Permission
@@ -89,6 +92,8 @@ class Question(Struct, frozen=True, gc=False):
     audience: Audience
     team_id: TeamId | None
     owner_id: UserId | None
+    on: bool
+    """The target is not switched off, nor what it belongs to."""
     in_reach: bool
     """The token's reach holds the target's team; a target without a team needs a reach that is not narrowed."""
     role: Role | None
@@ -104,7 +109,7 @@ def decide(principal: Principal, permission: Permission, target: Target, directo
         reason = clause(question)
         if reason is not None:
             return Decision(False, reason, permission)
-    return Decision(True, Reason.ALLOWED, permission)
+    return Decision(True, ALLOWED, permission)
 
 
 def explain(
@@ -113,13 +118,6 @@ def explain(
     """Every clause in the order in which `decide` asks it, with its objection or None."""
     question = _question(principal, permission, target, directory, at)
     return [(clause.__name__, clause(question)) for clause in CLAUSES]
-
-
-def visible(
-    principal: Principal, permission: Permission, targets: Iterable[TargetT], directory: Directory, at: float
-) -> list[TargetT]:
-    """The targets on which `decide` would allow `permission`: what is listed is exactly what may be used."""
-    return [target for target in targets if decide(principal, permission, target, directory, at).allowed]
 
 
 def enforce(decision: Decision, missing: str) -> None:
@@ -136,6 +134,12 @@ def enforce(decision: Decision, missing: str) -> None:
         scopes=(decision.permission,),
         reason=decision.reason,
     )
+
+
+def lends_tools(server: VirtualServer, principal: Principal, directory: Directory, at: float) -> bool:
+    """Whether the caller may know the server, which must be enabled, and so reach its tools through it."""
+    asked = _question(principal, Permission.SERVERS_USE, server, directory, at)
+    return asked.on and within_audience(asked) is None
 
 
 # --- the clauses, in the order in which they are asked ------------------------------------------------------------
@@ -155,52 +159,44 @@ def user_is_active(q: Question) -> Reason | None:
 
 def target_is_enabled(q: Question) -> Reason | None:
     """Asked of uses only: who manages an object must be able to enable it again."""
-    if q.permission not in USING:
-        return None
-    target = q.target
-    if isinstance(target, Tool):
-        upstream = q.directory.upstreams.get(target.upstream_id)
-        live = target.enabled and target.offered and upstream is not None and upstream.enabled
-    elif isinstance(target, Upstream | VirtualServer):
-        live = target.enabled
-    else:
-        live = True
-    return None if live else Reason.TARGET_DISABLED
+    return None if q.on or q.permission not in USING else Reason.TARGET_DISABLED
 
 
 def within_token_servers(q: Question) -> Reason | None:
     """A token with a list of servers reaches those servers and the tools that they select."""
     servers = q.principal.scope.servers
-    if not isinstance(servers, OnlyServers):
+    if type(servers) is not OnlyServers:
         return None
-    if isinstance(q.target, VirtualServer):
+    if type(q.target) is VirtualServer:
         return None if q.target.id in servers.ids else Reason.OUTSIDE_TOKEN_SERVERS
-    if isinstance(q.target, Tool):
+    if type(q.target) is Tool:
         for server_id in servers.ids:
             server = q.directory.servers.get(server_id)
-            if server is not None and q.target.id in selection_of(server, q.directory).ids and _may_use(server, q):
+            if server is None or q.target.id not in selection_of(server, q.directory).ids:
+                continue
+            if _lends_asked_tool(server, q):
                 return None
     return Reason.OUTSIDE_TOKEN_SERVERS
 
 
 def within_audience(q: Question) -> Reason | None:
     """Public: anyone. Team: members within the token's reach. Private: its owner, with the team in reach; no admin."""
-    if q.audience is Visibility.PUBLIC:
+    if q.audience is PUBLIC:
         return None
     if q.audience is PERSONAL:
         mine = q.owner_id is not None and q.owner_id == q.principal.user_id
         return None if mine or q.is_admin else Reason.NOT_THE_OWNER
-    if q.audience is Visibility.PRIVATE and q.owner_id != q.principal.user_id:
+    if q.audience is PRIVATE and q.owner_id != q.principal.user_id:
         return Reason.NOT_THE_OWNER
-    return _outside_team(q)
+    return None if q.role is not None else _outside_team(q)
 
 
 def permission_is_granted(q: Question) -> Reason | None:
     """Token permissions and the user's roles must both hold it."""
     allowance = q.principal.scope.permissions
-    if isinstance(allowance, OnlyPermissions) and q.permission not in allowance.items:
+    if type(allowance) is OnlyPermissions and q.permission not in allowance.items:
         return Reason.PERMISSION_NOT_IN_TOKEN
-    if q.audience is Visibility.PUBLIC and q.permission in EVERYONE_ON_PUBLIC:
+    if q.audience is PUBLIC and q.permission in EVERYONE_ON_PUBLIC:
         return None
     role = q.role
     if role is not None and q.permission in ROLE_PERMISSIONS[role]:
@@ -224,52 +220,55 @@ CLAUSES: tuple[Clause, ...] = (
 
 
 def _outside_team(q: Question) -> Reason | None:
-    team = None if q.team_id is None else q.directory.teams.get(q.team_id)
+    """Asked of who has no role there: a role is held in a team that is active and in reach."""
     if not q.in_reach:
         return Reason.OUTSIDE_TOKEN_TEAMS
+    team = None if q.team_id is None else q.directory.teams.get(q.team_id)
     if team is not None and not team.active and not _manages_team(q):
         return Reason.TEAM_INACTIVE
-    return None if q.role is not None or q.is_admin else Reason.NOT_A_MEMBER
+    return None if q.is_admin else Reason.NOT_A_MEMBER
+
+
+def _lends_asked_tool(server: VirtualServer, q: Question) -> bool:
+    """`lends_tools`, without asking again about the team that the tool itself belongs to, as is usual."""
+    if server.visibility is TEAM and server.team_id == q.team_id:
+        return server.enabled and (q.role is not None or _outside_team(q) is None)
+    return lends_tools(server, q.principal, q.directory, q.at)
 
 
 def _manages_team(q: Question) -> bool:
     """A deactivated team grants nothing, but a platform admin must be able to see it and activate it again."""
-    return isinstance(q.target, Team) and q.is_admin
-
-
-def _may_use(server: VirtualServer, q: Question) -> bool:
-    asked = _question(q.principal, Permission.SERVERS_USE, server, q.directory, q.at)
-    return target_is_enabled(asked) is None and within_audience(asked) is None
+    return type(q.target) is Team and q.is_admin
 
 
 def _question(
     principal: Principal, permission: Permission, target: Target, directory: Directory, at: float
 ) -> Question:
-    audience, team_id, owner_id = _openness(target, directory)
+    audience, team_id, owner_id, on = _standing(target, directory)
     user = directory.users.get(principal.user_id)
     reach = principal.scope.teams
-    in_reach = team_id in reach.ids if isinstance(reach, OnlyTeams) else True
+    in_reach = team_id in reach.ids if type(reach) is OnlyTeams else True
     role = directory.role_in(principal.user_id, team_id) if in_reach and team_id is not None else None
     is_admin = in_reach and user is not None and user.platform_admin
     return Question(
-        principal, permission, target, directory, at, user, audience, team_id, owner_id, in_reach, role, is_admin
+        principal, permission, target, directory, at, user, audience, team_id, owner_id, on, in_reach, role, is_admin
     )
 
 
-def _openness(target: Target, directory: Directory) -> tuple[Audience, TeamId | None, UserId | None]:
-    """To whom the target is open: the tool's own visibility and team, or else its upstream's."""
-    if isinstance(target, Tool):
+def _standing(target: Target, directory: Directory) -> tuple[Audience, TeamId | None, UserId | None, bool]:
+    """To whom the target is open (a tool by its own visibility and team, or else its upstream's), and if it is on."""
+    if type(target) is Tool:
         upstream = directory.upstreams.get(target.upstream_id)
         if upstream is None:
-            return Visibility.PRIVATE, None, None
-        visibility = target.visibility or upstream.visibility
-        return visibility, target.team_id or upstream.team_id, upstream.owner_id
-    if isinstance(target, Upstream | VirtualServer):
-        return target.visibility, target.team_id, target.owner_id
-    if isinstance(target, Team):
-        return Visibility.TEAM, target.id, None
-    if isinstance(target, User):
-        return PERSONAL, None, target.id
-    if isinstance(target, Token):
-        return PERSONAL, None, target.user_id
-    return PERSONAL, None, None
+            return PRIVATE, None, None, False
+        visibility, team_id = target.visibility or upstream.visibility, target.team_id or upstream.team_id
+        return visibility, team_id, upstream.owner_id, target.enabled and target.offered and upstream.enabled
+    if type(target) is VirtualServer or type(target) is Upstream:
+        return target.visibility, target.team_id, target.owner_id, target.enabled
+    if type(target) is Team:
+        return TEAM, target.id, None, True
+    if type(target) is User:
+        return PERSONAL, None, target.id, True
+    if type(target) is Token:
+        return PERSONAL, None, target.user_id, True
+    return PERSONAL, None, None, True

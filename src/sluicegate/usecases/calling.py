@@ -1,6 +1,5 @@
 """One caller in one world: who asks, by which directory, at which instant. What administration decides through."""
 
-from collections.abc import Iterable
 from typing import TypeVar
 
 from msgspec import Struct
@@ -10,7 +9,8 @@ from sluicegate.core.directory import Directory
 from sluicegate.core.errors import Forbidden, NotFound
 from sluicegate.core.identity import OnlyPermissions, OnlyTeams, Principal
 from sluicegate.core.permissions import Permission
-from sluicegate.core.policy import PLATFORM, UNAUTHENTICATED, Reason, Target, decide, enforce, visible
+from sluicegate.core.policy import PLATFORM, UNAUTHENTICATED, Reason, Target, decide, enforce
+from sluicegate.core.sieve import Sieve
 
 T = TypeVar("T", Team, Token, Tool, Upstream, User, VirtualServer)
 R = TypeVar("R")
@@ -29,9 +29,9 @@ class Caller(Struct, frozen=True):
         """Whether the caller may do `permission` on `target`."""
         return decide(self.principal, permission, target, self.directory, self.at).allowed
 
-    def visible(self, permission: Permission, targets: Iterable[T]) -> list[T]:
-        """The targets on which the caller may do `permission`."""
-        return visible(self.principal, permission, targets, self.directory, self.at)
+    def sieve(self, permission: Permission) -> Sieve:
+        """What asks `may` of very many targets."""
+        return Sieve(self.principal, permission, self.directory, self.at)
 
     def sees(self, permission: Permission, target: Target) -> bool:
         """Whether the caller may know that `target` exists."""

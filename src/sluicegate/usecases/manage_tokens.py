@@ -155,7 +155,7 @@ def list_tokens(caller: Caller, wanted: PageRequest, user: str | None) -> Page[T
     if user is not None:
         account = user_named(caller, Permission.TOKENS_READ, user)
         tokens = (token for token in tokens if token.user_id == account.id)
-    return page_of(tokens, _age, wanted, lambda token: caller.may(Permission.TOKENS_READ, token))
+    return page_of(tokens, _age, wanted, caller.sieve(Permission.TOKENS_READ).lets)
 
 
 def _age(token: Token) -> str:

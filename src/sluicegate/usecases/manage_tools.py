@@ -13,7 +13,8 @@ from sluicegate.core.permissions import Permission
 from sluicegate.core.routing import merged_tool
 from sluicegate.ports import Database, Transaction, Written
 from sluicegate.usecases.calling import Caller, no_such, required
-from sluicegate.usecases.paging import Page, PageRequest, page_of
+from sluicegate.usecases.list_catalog import tools_in_order
+from sluicegate.usecases.paging import Page, PageRequest, beginning, first_page
 from sluicegate.usecases.placing import Place, changed_meanwhile, require_owner, target_team
 
 
@@ -68,15 +69,14 @@ def list_tools(caller: Caller, narrowed: ToolFilter, wanted: PageRequest) -> Pag
     see.
     """
     directory = caller.directory
-    tools: Iterable[Tool] = directory.tools.values()
+    upstreams: Iterable[Upstream] = directory.upstreams.values()
     if narrowed.upstream is not None:
-        tools = directory.tools_of(_seen_upstream(caller, narrowed.upstream).id).values()
+        upstreams = [_seen_upstream(caller, narrowed.upstream)]
+    tools = tools_in_order(caller, Permission.TOOLS_READ, upstreams, beginning(wanted))
     if narrowed.team is not None:
         team_id = _seen_team(caller, narrowed.team)
-        tools = (tool for tool in tools if _is_for_team(tool, team_id, directory))
-    return page_of(
-        tools, lambda tool: name_of(tool, directory), wanted, lambda tool: caller.may(Permission.TOOLS_READ, tool)
-    )
+        tools = ((name, tool) for name, tool in tools if _is_for_team(tool, team_id, directory))
+    return first_page(tools, wanted)
 
 
 def name_of(tool: Tool, directory: Directory) -> str:

@@ -1,6 +1,8 @@
 """Lists in a stable order, page by page. Decisions are made for one page, not for all that there is."""
 
+from bisect import insort
 from collections.abc import Callable, Iterable
+from itertools import islice
 from operator import itemgetter
 from typing import Generic, TypeVar
 
@@ -33,16 +35,28 @@ class Page(Struct, Generic[T], frozen=True):
 def page_of(
     candidates: Iterable[T], key: Callable[[T], str], wanted: PageRequest, allowed: Callable[[T], bool]
 ) -> Page[T]:
-    """One page of those candidates that are allowed; their keys are unique and not empty. Raises InvalidInput."""
-    after = "" if wanted.cursor is None else decode_cursor(wanted.cursor)
-    keyed = [(name, item) for item in candidates if (name := key(item)) > after]
-    keyed.sort(key=itemgetter(0))
-    items: list[T] = []
-    for name, item in keyed:
-        if not allowed(item):
-            continue
-        if len(items) == wanted.limit:
-            return Page(items, encode_cursor(after))
-        items.append(item)
-        after = name
-    return Page(items, None)
+    """One page of those candidates that are allowed; their keys are unique and not empty. Raises InvalidInput.
+
+    Keeps no more than the page, and asks for no candidate that lies behind it.
+    """
+    after = beginning(wanted)
+    kept: list[tuple[str, T]] = []
+    for item in candidates:
+        name = key(item)
+        is_behind = len(kept) > wanted.limit and name > kept[-1][0]
+        if name > after and not is_behind and allowed(item):
+            insort(kept, (name, item), key=itemgetter(0))
+            del kept[wanted.limit + 1 :]
+    return first_page(kept, wanted)
+
+
+def first_page(ordered: Iterable[tuple[str, T]], wanted: PageRequest) -> Page[T]:
+    """The page that the first items make, which come in the order of their keys and after the cursor."""
+    found = list(islice(ordered, wanted.limit + 1))
+    shown = found[: wanted.limit]
+    return Page([item for _, item in shown], encode_cursor(shown[-1][0]) if len(found) > len(shown) else None)
+
+
+def beginning(wanted: PageRequest) -> str:
+    """The key after which the page begins. Raises InvalidInput."""
+    return "" if wanted.cursor is None else decode_cursor(wanted.cursor)
