@@ -29,7 +29,7 @@ check: .venv/.dev ## format, lint, types, floors, sizes; needs no servers
 	$(BIN)/python scripts/check_sizes.py src
 	$(BIN)/python scripts/check_portable.py
 
-bench: .venv/.dev ## calls through the gateway against direct and nginx, in one run, as ratios
+bench: .venv/.dev ## calls against direct and nginx as ratios, and the directory at full size against its budget
 	scripts/system.sh bench
 	$(BIN)/python -m bench
 

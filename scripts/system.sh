@@ -23,7 +23,7 @@ END
 case "$1" in
     venv) packages=$(venv_package) ;;
     test) packages=$(absent postgres=postgresql pgbouncer=pgbouncer redis-server=redis-server) ;;
-    bench) packages=$(absent nginx=nginx-light wrk=wrk) ;;
+    bench) packages=$(absent nginx=nginx-light wrk=wrk postgres=postgresql pgbouncer=pgbouncer) ;;
 esac
 packages=$(echo $packages)
 [ -n "$packages" ] || exit 0

@@ -31,6 +31,15 @@ def test_a_database_from_a_newer_version_is_left_alone(
     assert "has a schema that this version does not know" in refusal(run, *arguments)
 
 
+@pytest.mark.parametrize("arguments", [CREATE, ("serve", "--port", "0")])
+def test_more_than_a_worker_may_load_is_refused_before_anything_starts(
+    peopled: Run, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("SLUICEGATE_PORT", "0")
+    monkeypatch.setenv("SLUICEGATE_MAX_ENTITIES", "1")
+    assert "set SLUICEGATE_MAX_ENTITIES to" in refusal(peopled, *arguments)
+
+
 def test_a_file_that_is_no_database_is_named(run: Run, home: Path) -> None:
     (home / "data" / "sluicegate.db").write_bytes(b"no database" * 1000)
     assert "is not an SQLite database: choose another file" in refusal(run, *CREATE)
