@@ -283,7 +283,6 @@ BAD_TOKENS: dict[str, tuple[str, str]] = {
     "payload beyond all floats": (with_end(b',"nbf":1e999}'), "token_bad_claims"),
     "payload with trailing data": (sealed(GOOD_HEADER, GOOD_PAYLOAD + b"{}"), "token_malformed"),
     "payload not UTF-8": (sealed(GOOD_HEADER, b'{"sub":"\xff"}'), "token_malformed"),
-    "payload nested 3000 deep": (sealed(GOOD_HEADER, b"[" * 3000 + b"]" * 3000), "token_malformed"),
     "payload with a lone surrogate": (token(claims(sub="\ud800")), "token_bad_claims"),
     "payload as a list": (sealed(GOOD_HEADER, b"[]"), "token_bad_claims"),
     "payload as text": (sealed(GOOD_HEADER, b'"scopes"'), "token_bad_claims"),
@@ -294,6 +293,11 @@ BAD_TOKENS: dict[str, tuple[str, str]] = {
 def test_a_bad_token_is_refused(name: str) -> None:
     compact, code = BAD_TOKENS[name]
     assert refusal(compact) == code
+
+
+def test_a_payload_nested_3000_deep_is_refused() -> None:
+    """By the parser, or, from Python 3.12 on, which goes down that far, because it is no object."""
+    assert refusal(sealed(GOOD_HEADER, b"[" * 3000 + b"]" * 3000)) in {"token_malformed", "token_bad_claims"}
 
 
 def test_the_good_token_of_which_the_bad_ones_are_made_is_accepted() -> None:

@@ -31,7 +31,7 @@ SIMPLE_QUERY, PARSE, BIND, DESCRIBE, CLOSE = b"Q", b"P", b"B", b"D", b"C"
 ALLOWED_AT_STARTUP = {"user", "database", "application_name", "client_encoding"}
 """What every PgBouncer accepts without being configured for it."""
 OF_THE_SESSION = re.compile(
-    r"(?i)(?:^|;)\s*(?:set\s+(?!local\b|transaction\b)|reset\b|discard\b|listen\b|prepare\b|deallocate\b|load\b)"
+    r"(?i)(?:^|;)\s*(?:set\s+(?!local\b|transaction\b|constraints\b)|reset\b|discard\b|listen\b|prepare\b|deallocate\b|load\b)"
     r"|\bpg_(?:try_)?advisory_lock|\bset_config\s*\(|\bcreate\s+temp|\bwith\s+hold\b"
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, event, text
 
 from sluicegate.core.catalog import Team
 from sluicegate.core.errors import ConfigurationError, DatabaseBusy
@@ -23,6 +23,7 @@ from tests.support.world import PAYMENTS
 Open = Callable[..., SqlDatabase]
 
 LIMIT = 30
+TERMINATE_ALL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'contract'"
 both = pytest.mark.parametrize("url", ["postgresql", "pgbouncer"], indirect=True)
 
 
@@ -66,29 +67,24 @@ async def test_a_connection_that_the_server_ended_is_replaced_unseen(
     database: SqlDatabase, feed: SqlFeedSource, postgres_server: Server
 ) -> None:
     await feed.poll(0)
-    run_as_superuser(
-        postgres_server,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'contract'",
-    )
+    run_as_superuser(postgres_server, TERMINATE_ALL)
     assert (await database.write(inserting(world.team(PAYMENTS, "payments")))).revision == 1
     assert (await feed.poll(0)).revision == 1
 
 
 @both
 async def test_when_the_connection_breaks_at_the_commit_nobody_is_told_that_nothing_happened(
-    database: SqlDatabase, by_hand: Callable[..., None]
+    database: SqlDatabase, postgres_server: Server
 ) -> None:
-    by_hand(
-        "CREATE FUNCTION break_off() RETURNS trigger LANGUAGE plpgsql AS"
-        " 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'",
-        "CREATE CONSTRAINT TRIGGER break_off AFTER INSERT ON teams DEFERRABLE INITIALLY DEFERRED"
-        " FOR EACH ROW EXECUTE FUNCTION break_off()",
-    )
+    def break_off(_: Connection) -> None:
+        run_as_superuser(postgres_server, TERMINATE_ALL)
+
+    event.listen(Engine, "commit", break_off)
     try:
         with pytest.raises(DatabaseBusy, match="may have happened"):
             await database.write(inserting(world.team(PAYMENTS, "payments")))
     finally:
-        by_hand("DROP FUNCTION break_off CASCADE")
+        event.remove(Engine, "commit", break_off)
 
 
 @pytest.mark.parametrize("url", ["pgbouncer"], indirect=True)
