@@ -1,6 +1,6 @@
 """The database tells another history than before, or one that cannot be read: faults 18 and 20 of the list.
 
-Which test shows what the list promises, for the faults 9, 10 and 16 to 24:
+Which test shows what the list promises, for the faults 9, 10 and 16 to 25:
 
     9   test_failover.py
     10  tests/store/test_replica.py
@@ -13,6 +13,7 @@ Which test shows what the list promises, for the faults 9, 10 and 16 to 24:
     22  test_clocks.py; tests/test_watchdog.py: the alarm
     23  test_clocks.py; tests/test_watchdog.py: the stack; tests/usecases/test_follow_feed.py: late waits for the poll
     24  test_disconnects.py; tests/e2e/test_streams.py
+    25  tests/e2e/test_three_gateways.py
 """
 
 from contextlib import ExitStack
